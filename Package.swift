@@ -1,0 +1,112 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// The house rule for every Weft target: Swift 6 language mode (the tools version's default), warnings are errors.
+let house: [SwiftSetting] = [.treatAllWarnings(as: .error)]
+/// Data-path targets: hot generic code crosses module borders, so its bodies must too (engine cost 371 → 338 ns).
+let hot: [SwiftSetting] = house + [
+    .enableExperimentalFeature("Lifetimes"),
+    .unsafeFlags(["-cross-module-optimization"]),
+]
+/// The executables carry the Swift runtime inside, so a node needs no toolchain and the proxy maps fewer pages.
+let standalone: [LinkerSetting] = [.unsafeFlags(["-static-stdlib"])]
+
+let package = Package(
+    name: "weft",
+    products: [
+        .executable(name: "weft", targets: ["Weft"]),
+        .executable(name: "weft-proxy", targets: ["WeftProxy"]),
+    ],
+    dependencies: [
+        // Command line of `weft`: subcommands, help, shell completion.
+        .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
+        // Structured logs of the control plane.
+        .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
+        // Start order and graceful stop of the agent's services.
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", exact: "2.13.0"),
+        // Kubernetes YAML, with the line and column of every node for error messages.
+        .package(url: "https://github.com/jpsim/Yams", exact: "6.2.2"),
+        // HTTP client over the admin's unix socket (`weft status`).
+        .package(url: "https://github.com/swift-server/async-http-client", exact: "1.37.0"),
+        // Admin, metrics and health endpoints of the agent.
+        .package(url: "https://github.com/hummingbird-project/hummingbird", exact: "2.28.1"),
+        // Addresses and channels below Hummingbird (unix-socket listener).
+        .package(url: "https://github.com/apple/swift-nio", exact: "2.101.2"),
+    ],
+    targets: [
+        // Floor 0: the operating system, one module per C library.
+        .target(name: "CLinux", cSettings: [.unsafeFlags(["-Wall", "-Werror"])]),
+        .systemLibrary(name: "CLibBPF", pkgConfig: "libbpf", providers: [.apt(["libbpf-dev", "libelf-dev"])]),
+        .systemLibrary(name: "CaptureABI", path: "bpf/abi"),
+
+        // Floor 1: words everyone uses.
+        .target(name: "Bytes", swiftSettings: hot),
+        .target(name: "MeshModel", dependencies: ["CLinux"], swiftSettings: hot),
+        .target(name: "Telemetry", dependencies: ["CLinux"], swiftSettings: hot),
+
+        // Floor 2: one skill each, no knowledge of each other.
+        .target(name: "EventLoop", dependencies: ["Bytes", "CLinux"], swiftSettings: hot),
+        .target(name: "HTTPCodec", dependencies: ["Bytes"], swiftSettings: hot),
+        .target(name: "Balancing", swiftSettings: hot),
+        .target(name: "ControlChannel", dependencies: ["CLinux"], swiftSettings: hot),
+        .target(name: "Capture", dependencies: ["CLibBPF", "CaptureABI", "CLinux"], swiftSettings: house),
+        .target(name: "NodeSignals", swiftSettings: house),
+
+        // Floor 3: decisions on the way of a request.
+        .target(name: "Routing", dependencies: ["Bytes", "MeshModel"], swiftSettings: hot),
+        .target(name: "Upstream", dependencies: ["EventLoop", "Balancing", "ControlChannel"], swiftSettings: hot),
+        .target(
+            name: "Discovery",
+            dependencies: ["MeshModel", "Yams", "CLinux", .product(name: "Logging", package: "swift-log")],
+            swiftSettings: house),
+
+        // Floor 4: the journey itself, and the two processes that make it possible.
+        .target(
+            name: "Proxy",
+            dependencies: ["EventLoop", "HTTPCodec", "Routing", "Upstream", "Balancing", "Telemetry", "ControlChannel", "MeshModel"],
+            swiftSettings: hot),
+        .target(name: "Node", dependencies: ["Capture", "ControlChannel", "MeshModel", "Telemetry", "CLinux"], swiftSettings: house),
+        .target(
+            name: "Agent",
+            dependencies: [
+                "Discovery", "ControlChannel", "MeshModel", "Telemetry", "NodeSignals", "CLinux",
+                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+            ],
+            swiftSettings: house),
+
+        // Floor 5: the programs.
+        .executableTarget(name: "WeftProxy", dependencies: ["Proxy", "ControlChannel", "CLinux"], swiftSettings: hot, linkerSettings: standalone),
+        .executableTarget(
+            name: "Weft",
+            dependencies: [
+                "Node", "Agent", "Discovery",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "AsyncHTTPClient", package: "async-http-client"),
+            ],
+            swiftSettings: house, linkerSettings: standalone),
+
+        // Plays `weft node` towards the proxy on one port, without BPF: benches and proxy tests.
+        .executableTarget(name: "weft-proxy-host", dependencies: ["MeshModel", "ControlChannel", "Telemetry", "CLinux"], path: "Tests/ProxyHost", swiftSettings: house, linkerSettings: standalone),
+
+        .testTarget(name: "BytesTests", dependencies: ["Bytes"]),
+        .testTarget(name: "HTTPCodecTests", dependencies: ["HTTPCodec", "Bytes"]),
+        .testTarget(name: "MeshModelTests", dependencies: ["MeshModel"]),
+        .testTarget(name: "TelemetryTests", dependencies: ["Telemetry"]),
+        .testTarget(name: "BalancingTests", dependencies: ["Balancing"]),
+        .testTarget(name: "RoutingTests", dependencies: ["Routing", "MeshModel"]),
+        .testTarget(name: "EventLoopTests", dependencies: ["EventLoop"]),
+        .testTarget(name: "UpstreamTests", dependencies: ["Upstream"]),
+        .testTarget(name: "ProxyTests", dependencies: ["Proxy"]),
+        .testTarget(name: "ControlChannelTests", dependencies: ["ControlChannel"]),
+        .testTarget(name: "CaptureTests", dependencies: ["Capture", "CaptureABI", "CLinux"]),
+        .testTarget(name: "NodeTests", dependencies: ["Node"]),
+        .testTarget(name: "DiscoveryTests", dependencies: ["Discovery", "MeshModel"]),
+        .testTarget(name: "NodeSignalsTests", dependencies: ["NodeSignals"]),
+        .testTarget(name: "AgentTests", dependencies: ["Agent"]),
+        .testTarget(name: "HouseRulesTests"),
+    ]
+)
