@@ -10,6 +10,9 @@ let hot: [SwiftSetting] = house + [
 ]
 /// The executables carry the Swift runtime inside, so a node needs no toolchain and the proxy maps fewer pages.
 let standalone: [LinkerSetting] = [.unsafeFlags(["-static-stdlib"])]
+/// What static Foundation leans on; the toolchain's autolinking names these only for wholly static builds.
+let standaloneFoundation = standalone + ["CoreFoundation", "_FoundationICU", "_FoundationCollections", "_FoundationCShims", "stdc++"]
+    .map { .linkedLibrary($0) }
 
 let package = Package(
     name: "weft",
@@ -87,7 +90,7 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "AsyncHTTPClient", package: "async-http-client"),
             ],
-            swiftSettings: house, linkerSettings: standalone),
+            swiftSettings: house, linkerSettings: standaloneFoundation),
 
         // Plays `weft node` towards the proxy on one port, without BPF: benches and proxy tests.
         .executableTarget(name: "weft-proxy-host", dependencies: ["MeshModel", "ControlChannel", "Telemetry", "CLinux"], path: "Tests/ProxyHost", swiftSettings: house, linkerSettings: standalone),
