@@ -1,0 +1,28 @@
+import CLinux
+import Glibc
+
+/// What a socket call came to. Errors keep the errno so that whoever decides about retries can tell them apart.
+public enum Transfer: Equatable, Sendable {
+    /// Bytes moved (at least one).
+    case moved(Int)
+    /// The kernel has nothing to give or no room to take: wait for the next edge.
+    case wouldBlock
+    /// The peer ended its side in order.
+    case ended
+    case failed(Int32)
+}
+
+@inlinable public func receive(_ descriptor: Int32, into memory: UnsafeMutableRawPointer, count: Int) -> Transfer {
+    let moved = recv(descriptor, memory, count, 0)
+    if moved > 0 { return .moved(moved) }
+    if moved == 0 { return .ended }
+    let code = errno
+    return code == EAGAIN ? .wouldBlock : .failed(code)
+}
+
+@inlinable public func transmit(_ descriptor: Int32, _ memory: UnsafeRawPointer, count: Int) -> Transfer {
+    let moved = send(descriptor, memory, count, 0x4000 /* MSG_NOSIGNAL */)
+    if moved >= 0 { return .moved(moved) }
+    let code = errno
+    return code == EAGAIN ? .wouldBlock : .failed(code)
+}
