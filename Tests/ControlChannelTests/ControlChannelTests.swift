@@ -1,1 +1,178 @@
+import CLinux
+import Glibc
 import Testing
+@testable import ControlChannel
+
+/// Descriptors this process has open: what "closed" is measured against.
+private func isOpen(_ descriptor: Int32) -> Bool { fcntl(descriptor, F_GETFD) >= 0 }
+private func anyDescriptor() -> Int32 { open("/dev/null", O_RDONLY | O_CLOEXEC) }
+
+private let address = AddressBytes(mapping: 10, 0, 0, 7)
+private let prefix = PrefixBytes(address: AddressBytes(mapping: 10, 9, 0, 0), length: 112)!
+
+@Suite struct Messages {
+    /// Every kind, with every field set to something that is not its default.
+    private func roundTrip<Payload: ControlPayload>(_ payload: Payload) throws {
+        var message = try ControlMessage(decoding: payload.message().encode())
+        message.descriptors = payload.descriptors
+        #expect(try Payload(message) == payload)
+        #expect(message.kind == Payload.kind)
+    }
+
+    @Test func everyKindSurvivesTheWire() throws {
+        try roundTrip(ProxyHello(incarnation: 3, workers: 2, nodeName: "a", descriptorLimit: 20_000, heartbeat: 1_000, counters: 1_001))
+        try roundTrip(PodAdded(pod: 7, namespaceCookie: 1 << 40, addresses: [address, AddressBytes(high: 1, low: 2)], flags: [.outbound, .failClosed]))
+        try roundTrip(PodRemoved(pod: 9))
+        try roundTrip(ListenerAdded(pod: 1, role: .inbound, destinationFrom: .socketName, family: .ipv6, listener: 1_002))
+        try roundTrip(ShardPublished(family: 2, index: 255, version: .max, shard: 1_003))
+        try roundTrip(ShardPublished(family: 2, index: 255, version: .max, shard: nil))
+        try roundTrip(SnapshotComplete(generation: 12))
+        try roundTrip(Drain(deadlineMilliseconds: 5_000))
+        try roundTrip(ProxyReady())
+        try roundTrip(SnapshotApplied(generation: 12))
+        try roundTrip(SnapshotRefused(generation: 12, reason: "services/4: bad checksum"))
+        try roundTrip(SocketsWanted(pod: 1, family: .ipv4, socketKind: .transparent, count: 64))
+        try roundTrip(SocketsMade(pod: 1, family: .ipv4, socketKind: .plain, sockets: [1_004, 1_005]))
+        try roundTrip(SocketsRefused(pod: 1, family: .ipv6, socketKind: .plain, errorNumber: 24))
+        try roundTrip(PipesWanted(count: 4, capacityBytes: 1 << 20))
+        try roundTrip(PipesMade(capacityBytes: 1 << 20, ends: [1_006, 1_007]))
+        try roundTrip(PipesRefused(errorNumber: 24))
+        try roundTrip(PodEnrol(
+            uid: "u", namespace: "shop", name: "cart-é", networkNamespacePath: "/run/netns/x", cgroupPath: "/sys/fs/cgroup/x", addresses: [address],
+            flags: [.inbound], excludedOutboundPorts: [5432, 65535], excludedInboundPorts: [9090], excludedOutboundPrefixes: [prefix]))
+        try roundTrip(PodUnenrol(uid: "u"))
+        try roundTrip(AgentHello(incarnation: 1, nodeName: "n", verdictNames: ["pass", "redirect"], counters: 1_008, verdicts: 1_009, heartbeat: 1_010))
+        try roundTrip(PodState(uid: "u", state: .refused, pod: 1, namespaceCookie: 2, listeners: 4, olderConnections: 3, reason: "host namespace"))
+        try roundTrip(ProcessState(process: .proxy, processID: 42, incarnation: 2, restarts: 1, state: .stale))
+        try roundTrip(SnapshotAccepted(generation: 12))
+    }
+
+    @Test func unknownFieldsAreSkipped() throws {
+        var message = SnapshotComplete(generation: 5).message()
+        message.add(9_999, string: "from a later release")
+        #expect(try SnapshotComplete(ControlMessage(decoding: message.encode())).generation == 5)
+    }
+
+    @Test func refusals() throws {
+        #expect(throws: ControlFault.truncated) { try ControlMessage(decoding: []) }
+        var wire = SnapshotComplete(generation: 5).message().encode()
+        wire[0] = 2
+        #expect(throws: ControlFault.wrongVersion(2)) { try ControlMessage(decoding: wire) }
+        wire = SnapshotComplete(generation: 5).message().encode()
+        #expect(throws: ControlFault.malformed) { try ControlMessage(decoding: wire + [0]) }
+        wire = PodUnenrol(uid: "abc").message().encode()
+        wire[wire.count - 1] = 1      // padding must be zero: one message, one encoding
+        #expect(throws: ControlFault.malformed) { try ControlMessage(decoding: wire) }
+        #expect(throws: ControlFault.missingField(tag: Tag.generation)) { try SnapshotComplete(ControlMessage(.snapshotComplete)) }
+        #expect(throws: ControlFault.wrongKind(2)) { try SnapshotComplete(ControlMessage(.podAdded)) }
+        var family = ShardPublished(family: 1, index: 2, version: 3, shard: nil).message()
+        family.fields[0].bytes = littleEndianBytes(UInt32(256))
+        #expect(throws: ControlFault.malformedField(tag: Tag.family)) { try ShardPublished(family) }
+    }
+
+    @Test func aLengthNearTheTopOfItsRangeDoesNotOverflow() {
+        var wire = PodUnenrol(uid: "abcd").message().encode()
+        for offset in 12..<16 { wire[offset] = 0xff }
+        #expect(throws: ControlFault.truncated) { try ControlMessage(decoding: wire) }
+    }
+
+    @Test func addressesKeepTheirByteOrder() {
+        #expect(address.bytes == [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 7])
+        #expect(AddressBytes(address.bytes) == address)
+        #expect(address.ipv4 == [10, 0, 0, 7])
+        #expect(AddressBytes(high: 0xfd00 << 48, low: 1).ipv4 == nil)
+        #expect(AddressBytes([1, 2, 3]) == nil)
+        #expect(PrefixBytes(address: address, length: 129) == nil)
+    }
+}
+
+@Suite struct Sockets {
+    private func pair() throws -> (Int32, Int32) { try ControlSocket.pair(nonBlocking: true) }
+
+    @Test func descriptorsTravelAndAreCloseOnExec() throws {
+        let ends = try pair()
+        var near = ControlSocket(adopting: ends.0), far = ControlSocket(adopting: ends.1)
+        let descriptor = anyDescriptor()
+        defer { close(descriptor) }
+        try near.send(ShardPublished(family: 1, index: 2, version: 3, shard: descriptor))
+        let shard = try ShardPublished(try #require(try far.receive()))
+        let received = try #require(shard.shard)
+        #expect(received != descriptor && isOpen(received) && isOpen(descriptor))
+        #expect(fcntl(received, F_GETFD) & FD_CLOEXEC != 0)
+        shard.closeDescriptors()
+        #expect(!isOpen(received))
+    }
+
+    @Test func surplusDescriptorsAreClosed() throws {
+        let ends = try pair()
+        var near = ControlSocket(adopting: ends.0), far = ControlSocket(adopting: ends.1)
+        let descriptor = anyDescriptor()
+        defer { close(descriptor) }
+        var message = SnapshotComplete(generation: 1).message()
+        message.descriptors = [descriptor, descriptor]
+        try near.send(message)
+        let received = try #require(try far.receive())
+        #expect(received.descriptors.count == 2)
+        _ = try SnapshotComplete(received)
+        #expect(received.descriptors.allSatisfy { !isOpen($0) })
+        // A payload that fails half way closes what it had taken, too.
+        message = ControlMessage(.proxyHello)
+        message.descriptors = [descriptor]
+        try near.send(message)
+        let broken = try #require(try far.receive())
+        #expect(throws: ControlFault.missingField(tag: Tag.incarnation)) { try ProxyHello(broken) }
+        #expect(broken.descriptors.allSatisfy { !isOpen($0) })
+    }
+
+    @Test func unknownKindsAreCountedAndTheirDescriptorsClosed() throws {
+        let ends = try pair()
+        var near = ControlSocket(adopting: ends.0), far = ControlSocket(adopting: ends.1)
+        var wire = SnapshotComplete(generation: 1).message().encode()
+        wire[2] = 0xff; wire[3] = 0x7f
+        let descriptor = anyDescriptor()
+        defer { close(descriptor) }
+        let before = lowestFree()
+        #expect(clinux_send_packet(near.descriptor, wire, wire.count, [descriptor], 1) == wire.count)
+        try near.send(SnapshotComplete(generation: 2))
+        #expect(try SnapshotComplete(try #require(try far.receive())).generation == 2)
+        let unknownKinds = far.unknownKinds
+        #expect(unknownKinds == 1)
+        #expect(lowestFree() == before)
+    }
+
+    @Test func endAndEmptinessDiffer() throws {
+        let ends = try pair()
+        var near = ControlSocket(adopting: ends.0)
+        let nothing = try near.receive()
+        #expect(nothing == nil)
+        close(ends.1)
+        #expect(throws: ControlFault.closed) { try near.receive() }
+        let isClosed = near.isClosed
+        #expect(isClosed)
+        #expect(throws: ControlFault.closed) { try near.send(ProxyReady()) }
+    }
+
+    @Test func aFullSocketSaysSoAndLosesNothing() throws {
+        let ends = try pair()
+        var near = ControlSocket(adopting: ends.0), far = ControlSocket(adopting: ends.1)
+        var sent: UInt64 = 0
+        do { while true { try near.send(SnapshotComplete(generation: sent)); sent += 1 } } catch { #expect(error == .wouldBlock) }
+        for expected in 0..<sent { #expect(try SnapshotComplete(try #require(try far.receive())).generation == expected) }
+    }
+
+    @Test func limitsAreCheckedBeforeSending() throws {
+        let ends = try pair()
+        var near = ControlSocket(adopting: ends.0)
+        defer { close(ends.1) }
+        let large = SnapshotRefused(generation: 1, reason: String(repeating: "x", count: ControlLimits.packetBytesMax))
+        #expect(throws: ControlFault.packetTooLarge(bytes: large.message().encodedBytes)) { try near.send(large) }
+        let many = SocketsMade(pod: 1, family: .ipv4, socketKind: .plain, sockets: [Int32](repeating: 0, count: 65))
+        #expect(throws: ControlFault.tooManyDescriptors(65)) { try near.send(many) }
+    }
+
+    private func lowestFree() -> Int32 {
+        let descriptor = anyDescriptor()
+        close(descriptor)
+        return descriptor
+    }
+}
