@@ -1,0 +1,40 @@
+#define _GNU_SOURCE
+#include "include/clinux_memory.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int clinux_sealed_memory(const char *name, const void *bytes, size_t count, bool immutable) {
+    int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0) return -errno;
+    size_t written = 0;
+    while (bytes && written < count) {
+        ssize_t n = write(fd, (const char *)bytes + written, count - written);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) goto fail;
+        written += (size_t)n;
+    }
+    if (!bytes && ftruncate(fd, (off_t)count) != 0) goto fail;
+    int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL | (immutable ? F_SEAL_WRITE : 0);
+    if (fcntl(fd, F_ADD_SEALS, seals) != 0) goto fail;
+    return fd;
+fail:;
+    int error = errno;
+    close(fd);
+    return -error;
+}
+
+int clinux_is_sealed(int fd, bool immutable) {
+    int seals = fcntl(fd, F_GET_SEALS);
+    if (seals < 0) return -errno;
+    int wanted = F_SEAL_SHRINK | F_SEAL_GROW | (immutable ? F_SEAL_WRITE : 0);
+    return (seals & wanted) == wanted;
+}
+
+int64_t clinux_file_size(int fd) {
+    struct stat info;
+    if (fstat(fd, &info) != 0) return -errno;
+    return info.st_size;
+}

@@ -1,0 +1,71 @@
+/// Limits that more than one room lives by: a name, a unit, a reason. What only one module needs stays in that module.
+public enum Limits {
+    // MARK: The proxy's shape
+
+    /// Worker threads; also the slots of the heartbeat map and the areas of the counters.
+    public static let workersMax = 16
+    /// Pods of one node that Weft carries. Kubernetes recommends 110, large nodes run 250.
+    public static let podsMax = 1_024
+
+    // MARK: The snapshot
+
+    /// Shards per family. 10,000 services leave about 40 in a bucket, so one change rewrites a few kilobytes.
+    public static let bucketsPerFamily = 256
+    /// One shard's bytes: 10,000 endpoints of one service are 240 KB, so this is for mistakes, not for growth.
+    public static let shardBytesMax = 32 << 20
+    /// Endpoints with a state of their own at one time, those still draining included: 64 MiB of address space,
+    /// of which only touched pages exist.
+    public static let endpointsMax = 1 << 20
+    /// A DNS name without its final dot (RFC 1035, 2.3.4).
+    public static let hostBytesMax = 253
+
+    // MARK: What one pod may take of the shared proxy
+
+    /// Downstream connections of one pod. 10,000 idle ones are a supported case (S6), with as much again for bursts.
+    public static let connectionsPerPodMax = 20_000
+    /// Bytes of one pod that wait in the proxy's buffers, over all its connections.
+    public static let bufferedBytesPerPodMax = 32 << 20
+    /// Bytes of one direction of one connection that wait before its reading stops.
+    public static let bufferedBytesPerConnectionMax = 256 << 10
+    /// Requests of one pod that wait for an upstream connection.
+    public static let pendingRequestsPerPodMax = 1_024
+    /// Idle upstream connections that one worker keeps for one pod.
+    public static let idleUpstreamsPerPodMax = 512
+
+    // MARK: Time
+
+    /// A request's head, from its first byte; then 408.
+    public static let headTimeoutMilliseconds = 10_000
+    /// A keep-alive connection without a request.
+    public static let idleTimeoutMilliseconds = 300_000
+    /// A connect() to an endpoint.
+    public static let connectTimeoutMilliseconds = 3_000
+    /// From the whole request sent until the reply's head; then 504.
+    public static let replyTimeoutMilliseconds = 300_000
+    /// An idle upstream connection is retired before the shortest idle timeout that common servers ship
+    /// (Node.js closes after 5 s), so a request does not meet a closing socket.
+    public static let upstreamIdleTimeoutMilliseconds = 4_000
+    /// How long the first bytes may take before a connection of undeclared protocol is opaque.
+    public static let detectionTimeoutMilliseconds = 100
+    /// Workers stamp the heartbeat this often …
+    public static let heartbeatIntervalMilliseconds = 100
+    /// … and count as gone after this silence.
+    public static let heartbeatSilenceMillisecondsMax = 2_000
+
+    // MARK: Second tries
+
+    /// Attempts of one request on an endpoint, the first included.
+    public static let attemptsPerRequestMax = 2
+
+    /// The limits as one system: each line is a promise that two of them make to each other.
+    /// Called once at the start of `weft-proxy`.
+    public static func check() {
+        precondition(bucketsPerFamily.nonzeroBitCount == 1, "a bucket is chosen by the hash's top bits")
+        precondition(bucketsPerFamily <= 1 << 16, "a shard's index is a UInt16 on the control channel")
+        precondition(bufferedBytesPerConnectionMax * 2 <= bufferedBytesPerPodMax, "one connection must fit into its pod's budget")
+        precondition(upstreamIdleTimeoutMilliseconds < idleTimeoutMilliseconds, "we retire upstreams before our own peers retire us")
+        precondition(heartbeatIntervalMilliseconds * 10 <= heartbeatSilenceMillisecondsMax, "one slow turn is not death")
+        precondition(connectTimeoutMilliseconds * attemptsPerRequestMax < replyTimeoutMilliseconds, "a second try needs time left")
+        precondition(endpointsMax < UInt32.max, "an endpoint's slot is a UInt32")
+    }
+}

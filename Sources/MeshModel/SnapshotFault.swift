@@ -1,0 +1,31 @@
+/// Why bytes are not a shard, or a mesh cannot become one.
+public enum SnapshotFault: Error, Equatable {
+    /// Shorter than a header, or the header's length is not the bytes' length.
+    case truncated
+    /// The base address is not aligned to eight bytes.
+    case misaligned
+    /// Not a shard at all.
+    case wrongMagic
+    /// Written by another format version.
+    case wrongVersion(UInt16)
+    case unknownFamily(UInt8)
+    case bucketOutOfRange(UInt16)
+    /// The content does not match its checksum.
+    case wrongChecksum
+    /// A section or a reference leaves its bounds; the section is numbered as in `ShardHeader`.
+    case outOfBounds(section: Int)
+    /// The index has no empty slot, or its size is not a power of two: a search would not end.
+    case badIndex
+    /// The shard is not for the place it was published for.
+    case wrongPlace
+    /// The descriptor is not a memfd sealed against writing and resizing.
+    case notSealed
+    /// A limit of `Limits` is exceeded, by its name.
+    case limit(StaticString)
+    /// A system call failed.
+    case system(call: StaticString, errno: Int32)
+
+    public static func == (left: SnapshotFault, right: SnapshotFault) -> Bool {
+        "\(left)" == "\(right)"
+    }
+}
