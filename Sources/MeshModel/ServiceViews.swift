@@ -23,6 +23,8 @@ public struct ServiceView: @unchecked Sendable {
             start: host.baseAddress.map { $0 + Int(record.pointee.nameByteCount) + 1 }, count: Int(record.pointee.namespaceByteCount))
     }
 
+    /// `ShardHash.of(namespace:name:)`.
+    @inlinable public var hash: UInt64 { record.pointee.hash }
     @inlinable public var isHeadless: Bool { record.pointee.flags & 1 != 0 }
     @inlinable public var portCount: Int { Int(record.pointee.ports.count) }
 

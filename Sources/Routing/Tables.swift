@@ -1,0 +1,84 @@
+import MeshModel
+
+/// One generation of everything the proxy routes by. Immutable; made and freed by the control thread, read by all workers.
+///
+/// It owns no copy of anything: it is a list of 512 shards and, per services shard, the list of slots.
+public final class Tables {
+    /// The snapshot's generation.
+    public let generation: UInt64
+    /// What workers read.
+    let root: UnsafeMutablePointer<TablesRoot>
+    private let shards: [ShardSlots?]
+
+    init(generation: UInt64, shards: [ShardSlots?], states: EndpointStates) {
+        self.generation = generation
+        self.shards = shards
+        root = .allocate(capacity: 1)
+        let places = UnsafeMutablePointer<ShardPlace?>.allocate(capacity: ShardID.count)
+        for ordinal in 0..<ShardID.count {
+            places.advanced(by: ordinal).initialize(
+                to: shards[ordinal].map { ShardPlace(view: $0.memory.view, slots: UnsafePointer($0.slots.baseAddress)) })
+        }
+        root.initialize(to: TablesRoot(generation: generation, epoch: 0, statesBase: states.base, places: places))
+    }
+
+    deinit {
+        root.pointee.places.deallocate()
+        root.deallocate()
+    }
+
+    /// For reading on the control thread, and in tests.
+    public var view: TablesView { TablesView(root: UnsafePointer(root)) }
+}
+
+/// Collects shards on the control thread until a generation is complete.
+public struct TablesBuilder {
+    private let states: EndpointStates
+    private var shards: [ShardSlots?] = Array(repeating: nil, count: ShardID.count)
+    private var staged: [(id: ShardID, memory: ShardMemory?)] = []
+
+    public init(states: EndpointStates) { self.states = states }
+
+    /// Notes a shard of the coming generation; `nil` when the bucket is empty now. Has no effect before `commit`.
+    public mutating func stage(_ id: ShardID, _ memory: ShardMemory?) {
+        precondition(memory.map { $0.view.id == id } ?? true, "a shard staged for another's place")
+        staged.append((id, memory))
+    }
+
+    /// Drops what was staged: a shard of the generation was refused, so the generation is.
+    public mutating func discard() { staged = [] }
+
+    /// Everything staged takes effect at once. When it throws, the previous tables stay and nothing remains staged.
+    public mutating func commit(generation: UInt64) throws(RoutingFault) -> Tables {
+        let changes = staged
+        staged = []
+        var next = shards
+        for (id, memory) in changes {
+            let ordinal = id.ordinal
+            if let memory {
+                next[ordinal] = try ShardSlots(memory, after: shards[ordinal], states: states)
+            } else {
+                next[ordinal] = nil
+            }
+        }
+        shards = next
+        return Tables(generation: generation, shards: next, states: states)
+    }
+}
+
+/// The flat start of a generation: what a worker's pointer points at.
+@usableFromInline
+struct TablesRoot {
+    @usableFromInline let generation: UInt64
+    /// The publisher's number for these tables.
+    @usableFromInline var epoch: UInt64
+    @usableFromInline let statesBase: UnsafeMutableRawPointer
+    /// `ShardID.count` places, by ordinal.
+    @usableFromInline let places: UnsafeMutablePointer<ShardPlace?>
+}
+
+@usableFromInline
+struct ShardPlace {
+    @usableFromInline let view: ShardView
+    @usableFromInline let slots: UnsafePointer<UInt32>?
+}

@@ -1,0 +1,138 @@
+import MeshModel
+
+/// Step 3 of the journey: finds the service and the workload of an address.
+/// Before it, the original destination was claimed; after it, protocol detection and `Balancing`.
+///
+/// One generation as a worker reads it: one pointer, no reference counting. Valid until the worker's next `enter`.
+/// No call allocates, makes a String or takes a lock.
+public struct TablesView: @unchecked Sendable {
+    @usableFromInline let root: UnsafePointer<TablesRoot>
+
+    @inlinable
+    init(root: UnsafePointer<TablesRoot>) { self.root = root }
+
+    /// The snapshot's generation; 0 before the first one.
+    @inlinable public var generation: UInt64 { root.pointee.generation }
+
+    /// What is behind an original destination.
+    @inlinable
+    public func resolve(address: IPAddress, port: UInt16) -> Destination {
+        guard let known = lookUp(address) else { return .unknown }
+        if known.isClusterAddress { return destination(of: known.reference(at: 0), port: port) }
+        guard let workload = known.workload else { return .unknown }
+        return .workload(workload, behind: serviceBehind(known, port: port))
+    }
+
+    /// What a Host header names: `name`, `name.namespace`, `name.namespace.svc` or the full name, in any case, with or
+    /// without a final dot or a port of its own (which is ignored: `port` is the original destination's).
+    ///
+    /// - Parameter clientNamespace: where a bare name is looked up; names in other namespaces are always qualified.
+    @inlinable
+    public func resolve(host: UnsafeRawBufferPointer, port: UInt16, clientNamespace: UnsafeRawBufferPointer) -> Destination {
+        guard let service = service(host: host, clientNamespace: clientNamespace) else { return .unknown }
+        return destination(of: service, port: port)
+    }
+
+    /// The rule for a request: the address decides, unless the mesh does not know it or it is an endpoint of a headless
+    /// service; then the Host header may name the service.
+    @inlinable
+    public func resolve(
+        address: IPAddress, port: UInt16, host: UnsafeRawBufferPointer, clientNamespace: UnsafeRawBufferPointer
+    ) -> Destination {
+        let byAddress = resolve(address: address, port: port)
+        switch byAddress {
+        case .service, .unknownPort: return byAddress
+        case .workload(_, let behind):
+            guard let behind, behind.service.isHeadless else { return byAddress }
+        case .unknown: break
+        }
+        if case .service(let byHost) = resolve(host: host, port: port, clientNamespace: clientNamespace) { return .service(byHost) }
+        return byAddress
+    }
+
+    /// The workload that has an address: who calls, or who is called.
+    @inlinable
+    public func workload(at address: IPAddress) -> WorkloadView? { lookUp(address)?.workload }
+
+    /// The service port that (address, port) is an endpoint of; a headless service's if there are several.
+    /// On the inbound side it names the service for the metrics.
+    @inlinable
+    public func serviceBehind(address: IPAddress, port: UInt16) -> ServiceDestination? {
+        lookUp(address).flatMap { serviceBehind($0, port: port) }
+    }
+
+    /// A service by its two names, in any case.
+    @inlinable
+    public func service(namespace: UnsafeRawBufferPointer, name: UnsafeRawBufferPointer) -> ServiceView? {
+        service(hash: ShardHash.of(namespace: namespace, name: name), namespace: namespace, name: name)
+    }
+
+    // MARK: Steps
+
+    @inlinable
+    func lookUp(_ address: IPAddress) -> AddressView? {
+        let hash = ShardHash.of(address)
+        guard let place = root.pointee.places[Limits.bucketsPerFamily + ShardHash.bucket(hash)] else { return nil }
+        return place.view.address(address, hash: hash)
+    }
+
+    @inlinable
+    func service(hash: UInt64, namespace: UnsafeRawBufferPointer, name: UnsafeRawBufferPointer) -> ServiceView? {
+        guard let place = root.pointee.places[ShardHash.bucket(hash)] else { return nil }
+        return place.view.service(hash: hash, namespace: namespace, name: name)
+    }
+
+    @inlinable
+    func destination(of reference: ServiceReferenceView, port: UInt16) -> Destination {
+        // Family by family a generation is complete, but a service may be listed by address and, by a writer's fault,
+        // be missing by name: then nothing is known of it.
+        guard let service = service(hash: reference.hash, namespace: reference.namespace, name: reference.name) else { return .unknown }
+        return destination(of: service, hash: reference.hash, port: port)
+    }
+
+    @inlinable
+    func destination(of service: ServiceView, port: UInt16) -> Destination {
+        destination(of: service, hash: service.hash, port: port)
+    }
+
+    @inlinable
+    func destination(of service: ServiceView, hash: UInt64, port: UInt16) -> Destination {
+        guard let port = service.port(numbered: port) else { return .unknownPort(service) }
+        return .service(with(service, port, hash: hash))
+    }
+
+    @inlinable
+    func with(_ service: ServiceView, _ port: PortView, hash: UInt64) -> ServiceDestination {
+        // The service was found in this place.
+        let place = root.pointee.places[ShardHash.bucket(hash)].unsafelyUnwrapped
+        return ServiceDestination(service: service, port: port, slots: place.slots, statesBase: root.pointee.statesBase)
+    }
+
+    @inlinable
+    func serviceBehind(_ known: AddressView, port: UInt16) -> ServiceDestination? {
+        var found: ServiceDestination?
+        for place in 0..<known.referenceCount {
+            let reference = known.reference(at: place)
+            guard reference.endpointPort == port, found == nil || reference.isHeadless else { continue }
+            guard let service = service(hash: reference.hash, namespace: reference.namespace, name: reference.name),
+                let servicePort = service.port(numbered: reference.servicePort)
+            else { continue }
+            found = with(service, servicePort, hash: reference.hash)
+            if reference.isHeadless { break }
+        }
+        return found
+    }
+
+    /// Splits a host into name and namespace, and checks what follows against the service's full name.
+    @inlinable
+    func service(host given: UnsafeRawBufferPointer, clientNamespace: UnsafeRawBufferPointer) -> ServiceView? {
+        let host = HostName.withoutPort(given)
+        guard host.count > 0, host.count <= Limits.hostBytesMax else { return nil }
+        guard let nameEnd = HostName.dot(in: host, from: 0) else { return service(namespace: clientNamespace, name: host) }
+        let namespaceEnd = HostName.dot(in: host, from: nameEnd + 1) ?? host.count
+        let name = UnsafeRawBufferPointer(rebasing: host[..<nameEnd])
+        let namespace = UnsafeRawBufferPointer(rebasing: host[(nameEnd + 1)..<namespaceEnd])
+        guard let service = service(namespace: namespace, name: name) else { return nil }
+        return HostName.isName(host, of: service, from: namespaceEnd) ? service : nil
+    }
+}
