@@ -1,0 +1,173 @@
+/// The counters and gauges that every worker has, one slot each. To add one: a case here, a line in `definition`.
+///
+/// Cases of one family (one name, different label values) stand together; `CounterTests` checks names, labels and order.
+public enum Counter: UInt8, Sendable, CaseIterable {
+    // Downstream connections
+    case connectionsAcceptedOutbound, connectionsAcceptedInbound
+    case connectionsClosedOutbound, connectionsClosedInbound
+    case connectionsRefusedPodConnections, connectionsRefusedPodMemory, connectionsRefusedDescriptors
+    case connectionsRefusedNoDestination, connectionsRefusedOwnPort, connectionsRefusedUnknownPod
+    case connectionsOpen
+    case opaqueDeclared, opaqueServerFirst, opaqueNotHTTP
+    // Upstream connections
+    case upstreamConnects
+    case upstreamFailureRefused, upstreamFailureTimeout, upstreamFailureReset, upstreamFailureUnreachable
+    case upstreamFailureNoSocket, upstreamFailureOther
+    case upstreamPoolHits
+    case upstreamRetiredIdle, upstreamRetiredClosed, upstreamRetiredPodGone, upstreamRetiredExcess
+    case upstreamsIdle
+    case stockWanted, stockTaken, stockRefused, stockSockets
+    // Requests
+    case requestsSameNode
+    case retriesConnect, retriesReusedConnection
+    case clientAborts
+    case limitHeadTooLarge, limitPodConnections, limitPodMemory, limitPodPending
+    case limitHeadTimeout, limitIdleTimeout, limitConnectTimeout, limitReplyTimeout, limitBodyTimeout
+    case badSyntax, badFraming, badHost, badField, badChunk, badVersion, badReply
+    // The worker itself
+    case loopTurns
+    case workerBusyNanoseconds
+    case heartbeatMilliseconds
+    case snapshotGeneration
+    case snapshotsRefused
+    case bufferedBytes
+    case seriesOverflow
+    case countersReset
+
+    /// How a family looks to Prometheus and how its workers' values become one.
+    public struct Definition: Sendable {
+        public enum Kind: Sendable { case counter, gauge }
+        public enum Workers: Sendable {
+            /// One value: the sum.
+            case summed
+            /// One value per worker, labelled `worker`; workers that are not running have none.
+            case each
+        }
+
+        public var name: StaticString
+        public var help: StaticString
+        public var kind: Kind = .counter
+        public var workers: Workers = .summed
+        /// The one label that tells the cases of a family apart.
+        public var label: (name: StaticString, value: StaticString)?
+        /// The slot's value times this is the metric's; nanoseconds become seconds with 1e-9.
+        public var scale: Double = 1
+    }
+
+    public var definition: Definition {
+        switch self {
+        case .connectionsAcceptedOutbound: .accepted("outbound")
+        case .connectionsAcceptedInbound: .accepted("inbound")
+        case .connectionsClosedOutbound: .closed("outbound")
+        case .connectionsClosedInbound: .closed("inbound")
+        case .connectionsRefusedPodConnections: .refused("pod_connections")
+        case .connectionsRefusedPodMemory: .refused("pod_memory")
+        case .connectionsRefusedDescriptors: .refused("descriptors")
+        case .connectionsRefusedNoDestination: .refused("no_destination")
+        case .connectionsRefusedOwnPort: .refused("own_port")
+        case .connectionsRefusedUnknownPod: .refused("unknown_pod")
+        case .connectionsOpen:
+            .init(name: "weft_connections_open", help: "Downstream connections open now.", kind: .gauge)
+        case .opaqueDeclared: .opaque("declared")
+        case .opaqueServerFirst: .opaque("server_first")
+        case .opaqueNotHTTP: .opaque("not_http")
+        case .upstreamConnects:
+            .init(name: "weft_upstream_connects_total", help: "Connections opened to endpoints.")
+        case .upstreamFailureRefused: .upstreamFailure("refused")
+        case .upstreamFailureTimeout: .upstreamFailure("timeout")
+        case .upstreamFailureReset: .upstreamFailure("reset")
+        case .upstreamFailureUnreachable: .upstreamFailure("unreachable")
+        case .upstreamFailureNoSocket: .upstreamFailure("no_socket")
+        case .upstreamFailureOther: .upstreamFailure("other")
+        case .upstreamPoolHits:
+            .init(name: "weft_upstream_pool_hits_total", help: "Requests that found an idle upstream connection.")
+        case .upstreamRetiredIdle: .upstreamRetired("idle")
+        case .upstreamRetiredClosed: .upstreamRetired("peer_closed")
+        case .upstreamRetiredPodGone: .upstreamRetired("pod_gone")
+        case .upstreamRetiredExcess: .upstreamRetired("excess")
+        case .upstreamsIdle:
+            .init(name: "weft_upstream_idle_connections", help: "Idle upstream connections kept for reuse now.", kind: .gauge)
+        case .stockWanted:
+            .init(name: "weft_stock_sockets_wanted_total", help: "Sockets asked of the node process for upstream connections.")
+        case .stockTaken:
+            .init(name: "weft_stock_sockets_taken_total", help: "Sockets of the stock that became upstream connections.")
+        case .stockRefused:
+            .init(name: "weft_stock_sockets_refused_total", help: "Sockets that the node process could not make.")
+        case .stockSockets:
+            .init(name: "weft_stock_sockets", help: "Unused sockets in stock now.", kind: .gauge)
+        case .requestsSameNode:
+            .init(name: "weft_requests_same_node_total", help: "Requests carried straight to a pod of the same node.")
+        case .retriesConnect: .retry("connect_failed")
+        case .retriesReusedConnection: .retry("reused_connection_closed")
+        case .clientAborts:
+            .init(name: "weft_client_aborts_total", help: "Requests whose client left before the reply was complete.")
+        case .limitHeadTooLarge: .limit("head_bytes")
+        case .limitPodConnections: .limit("pod_connections")
+        case .limitPodMemory: .limit("pod_buffered_bytes")
+        case .limitPodPending: .limit("pod_pending_requests")
+        case .limitHeadTimeout: .limit("head_timeout")
+        case .limitIdleTimeout: .limit("idle_timeout")
+        case .limitConnectTimeout: .limit("connect_timeout")
+        case .limitReplyTimeout: .limit("reply_timeout")
+        case .limitBodyTimeout: .limit("body_timeout")
+        case .badSyntax: .bad("syntax")
+        case .badFraming: .bad("framing")
+        case .badHost: .bad("host")
+        case .badField: .bad("field")
+        case .badChunk: .bad("chunk")
+        case .badVersion: .bad("version")
+        case .badReply:
+            .init(name: "weft_bad_replies_total", help: "Replies of endpoints that were not HTTP as it must be.")
+        case .loopTurns:
+            .init(name: "weft_worker_loop_turns_total", help: "Turns of the worker's event loop.", workers: .each)
+        case .workerBusyNanoseconds:
+            .init(name: "weft_worker_busy_seconds_total", help: "Time the worker spent on work, not waiting.", workers: .each, scale: 1e-9)
+        case .heartbeatMilliseconds:
+            .init(name: "weft_worker_heartbeat_seconds", help: "CLOCK_MONOTONIC of the worker's last heartbeat.", kind: .gauge, workers: .each, scale: 1e-3)
+        case .snapshotGeneration:
+            .init(name: "weft_snapshot_applied_generation", help: "Generation of the snapshot that the worker routes by.", kind: .gauge, workers: .each)
+        case .snapshotsRefused:
+            .init(name: "weft_snapshots_refused_total", help: "Snapshots that failed validation; the previous one stayed.")
+        case .bufferedBytes:
+            .init(name: "weft_buffered_bytes", help: "Bytes waiting in the proxy's buffers now.", kind: .gauge)
+        case .seriesOverflow:
+            .init(name: "weft_telemetry_overflow_total", help: "Series or label sets that found their table full; they count under the labels 'overflow'.")
+        case .countersReset:
+            .init(name: "weft_telemetry_resets_total", help: "Counter areas found damaged and started anew.")
+        }
+    }
+}
+
+extension Counter.Definition {
+    private static func family(_ name: StaticString, _ help: StaticString, _ label: StaticString, _ value: StaticString) -> Self {
+        Self(name: name, help: help, label: (label, value))
+    }
+
+    fileprivate static func accepted(_ direction: StaticString) -> Self {
+        family("weft_connections_accepted_total", "Downstream connections accepted.", "direction", direction)
+    }
+    fileprivate static func closed(_ direction: StaticString) -> Self {
+        family("weft_connections_closed_total", "Downstream connections that have ended.", "direction", direction)
+    }
+    fileprivate static func refused(_ reason: StaticString) -> Self {
+        family("weft_connections_refused_total", "Downstream connections refused.", "reason", reason)
+    }
+    fileprivate static func opaque(_ reason: StaticString) -> Self {
+        family("weft_opaque_connections_total", "Connections passed on as bytes.", "reason", reason)
+    }
+    fileprivate static func upstreamFailure(_ reason: StaticString) -> Self {
+        family("weft_upstream_failures_total", "Upstream connections that could not be opened or broke.", "reason", reason)
+    }
+    fileprivate static func upstreamRetired(_ reason: StaticString) -> Self {
+        family("weft_upstream_retirements_total", "Upstream connections taken out of their pool.", "reason", reason)
+    }
+    fileprivate static func retry(_ reason: StaticString) -> Self {
+        family("weft_retries_total", "Requests tried a second time.", "reason", reason)
+    }
+    fileprivate static func limit(_ name: StaticString) -> Self {
+        family("weft_limits_reached_total", "Times a limit decided.", "limit", name)
+    }
+    fileprivate static func bad(_ reason: StaticString) -> Self {
+        family("weft_bad_requests_total", "Requests refused because of their form.", "reason", reason)
+    }
+}
