@@ -47,12 +47,15 @@ public enum BodyFraming: Sendable, Equatable {
 }
 
 /// What one connection remembers while a head arrives in pieces, so that a head fed byte by byte costs O(n), not O(n²):
-/// a partial head is looked at again only when it has doubled, when its end has come, or when a byte came that no head may hold.
+/// a partial head is parsed again only when it has doubled, when its first line or itself has ended, or when a byte came that no
+/// head may hold.
 public struct HeadProgress: Sendable {
     /// Bytes looked at so far.
     @usableFromInline var scanned: UInt32 = 0
     /// A partial head shorter than this is not parsed again.
     @usableFromInline var parseAgainAt: UInt32 = 0
+    /// A line's end has been looked at.
+    @usableFromInline var sawLine = false
 
     @inlinable public init() {}
     /// Whether part of a head has been seen.

@@ -42,8 +42,8 @@ func faultOfControl(_ byte: UInt8) -> HTTPFault {
 }
 
 extension HeadProgress {
-    /// Whether parsing can tell more than the last time: the head's end has come, it has doubled, or it holds something that
-    /// no head may hold. Looks at each byte once.
+    /// Whether parsing can tell more than the last time: the first line or the head has ended, it has doubled, or it holds
+    /// something that no head may hold. Looks at each byte once.
     @inline(__always)
     mutating func isWorthParsing(_ source: Source, isFull: Bool) -> Bool {
         source.count >= Int(parseAgainAt) || isFull || hasNews(source)
@@ -63,6 +63,8 @@ extension HeadProgress {
             case Octet.lineFeed:
                 // An LF right behind another line's CRLF ends the head; one without CR is a fault.
                 if index < 3 || source[index &- 1] != Octet.carriageReturn || source[index &- 2] == Octet.lineFeed { return true }
+                // The first line tells whether this is HTTP at all; that is not put off until the bytes have doubled.
+                if !sawLine { sawLine = true; return true }
             default: return true
             }
             index &+= 1
