@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-int clinux_sealed_memory(const char *name, const void *bytes, size_t count, bool immutable) {
+int clinux_memory_sealed(const char *name, const void *bytes, size_t count, bool immutable) {
     int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0) return -errno;
     size_t written = 0;
@@ -26,14 +26,14 @@ fail:;
     return -error;
 }
 
-int clinux_is_sealed(int fd, bool immutable) {
+int clinux_memory_is_sealed(int fd, bool immutable) {
     int seals = fcntl(fd, F_GET_SEALS);
     if (seals < 0) return -errno;
     int wanted = F_SEAL_SHRINK | F_SEAL_GROW | (immutable ? F_SEAL_WRITE : 0);
     return (seals & wanted) == wanted;
 }
 
-int64_t clinux_file_size(int fd) {
+int64_t clinux_memory_size(int fd) {
     struct stat info;
     if (fstat(fd, &info) != 0) return -errno;
     return info.st_size;

@@ -15,8 +15,8 @@ public final class ShardMemory: @unchecked Sendable {
     /// A file that could still be written or shrunk would make validation worthless, so it must carry the seals.
     public init(adopting descriptor: Int32, expected id: ShardID) throws(SnapshotFault) {
         defer { close(descriptor) }
-        guard clinux_is_sealed(descriptor, true) == 1 else { throw .notSealed }
-        let size = clinux_file_size(descriptor)
+        guard clinux_memory_is_sealed(descriptor, true) == 1 else { throw .notSealed }
+        let size = clinux_memory_size(descriptor)
         guard size > 0 else { throw .truncated }
         guard size <= Limits.shardBytesMax else { throw .limit("shardBytesMax") }
         guard let start = mmap(nil, Int(size), PROT_READ, MAP_SHARED, descriptor, 0), start != MAP_FAILED
@@ -68,7 +68,7 @@ public struct ShardImage: Sendable, Equatable {
     /// A new memfd with the bytes, sealed against everything. The caller closes it. Not for an empty image.
     public func sealedMemory() throws(SnapshotFault) -> Int32 {
         precondition(!bytes.isEmpty, "an empty shard is published without a descriptor")
-        let descriptor = bytes.withUnsafeBytes { clinux_sealed_memory("weft-shard", $0.baseAddress, $0.count, true) }
+        let descriptor = bytes.withUnsafeBytes { clinux_memory_sealed("weft-shard", $0.baseAddress, $0.count, true) }
         guard descriptor >= 0 else { throw .system(call: "memfd_create", errno: -descriptor) }
         return descriptor
     }

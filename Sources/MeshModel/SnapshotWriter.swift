@@ -11,13 +11,14 @@ public struct SnapshotChange: Sendable {
 /// An update costs what it changed: the input of each bucket is kept and compared first (shared arrays compare by
 /// identity), only differing buckets are compiled, and of those only the ones whose bytes differ are published.
 public struct SnapshotWriter: Sendable {
-    public private(set) var generation: UInt64 = 0
+    public private(set) var generation: UInt64
     private var surroundings = Surroundings(nodeName: "", zone: "", clusterDomain: "")
     private var serviceInputs = [[Service]](repeating: [], count: Limits.bucketsPerFamily)
     private var addressInputs = [[AddressInput]](repeating: [], count: Limits.bucketsPerFamily)
     private var images: [ShardImage?] = Array(repeating: nil, count: ShardID.count)
 
-    public init() {}
+    /// - Parameter generation: the newest number in use; a restarted agent continues from what the node has kept.
+    public init(continuing generation: UInt64 = 0) { self.generation = generation }
 
     /// All non-empty shards of the current generation: what a proxy that knows nothing needs.
     public var current: [ShardImage] { images.compactMap { $0 }.filter { !$0.bytes.isEmpty } }

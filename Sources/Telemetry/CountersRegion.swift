@@ -27,7 +27,7 @@ public final class CountersRegion: @unchecked Sendable {
 
     /// A new, empty memory: a memfd of fixed size. The caller closes it.
     public static func create() throws(CountersFault) -> Int32 {
-        let descriptor = clinux_sealed_memory("weft-counters", nil, CountersLayout.byteCount, false)
+        let descriptor = clinux_memory_sealed("weft-counters", nil, CountersLayout.byteCount, false)
         guard descriptor >= 0 else { throw .system(call: "memfd_create", errno: -descriptor) }
         var header = (CountersLayout.magic, CountersLayout.fingerprint)
         guard pwrite(descriptor, &header, 16, 0) == 16 else {
@@ -42,7 +42,7 @@ public final class CountersRegion: @unchecked Sendable {
     ///
     /// A reader maps with `writable: false`; its descriptor may be read-only.
     public static func map(_ descriptor: Int32, writable: Bool) throws(CountersFault) -> CountersRegion {
-        guard clinux_is_sealed(descriptor, false) == 1, clinux_file_size(descriptor) == Int64(CountersLayout.byteCount)
+        guard clinux_memory_is_sealed(descriptor, false) == 1, clinux_memory_size(descriptor) == Int64(CountersLayout.byteCount)
         else { throw .notSealed }
         let protection = writable ? PROT_READ | PROT_WRITE : PROT_READ
         guard let start = mmap(nil, CountersLayout.byteCount, protection, MAP_SHARED, descriptor, 0), start != MAP_FAILED

@@ -2,6 +2,9 @@ import Glibc
 
 /// The bytes of a label set: how many texts (UInt16), the byte count of each (UInt16), then the texts.
 enum LabelBlob {
+    /// The largest set: a peer's, each text at its limit.
+    static let byteCountMax = headBytes(PeerLabels.count) + PeerLabels.count * CountersLayout.labelTextBytesMax
+
     static func headBytes(_ texts: Int) -> Int { 2 + 2 * texts }
 
     /// Whether bytes are a set of any texts. Bytes of an unknown writer: nothing is taken for granted.

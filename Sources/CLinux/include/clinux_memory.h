@@ -7,8 +7,8 @@
 
 /// A close-on-exec memfd of `count` bytes, zeroed or a copy of `bytes`. `immutable`: nobody can write it any more;
 /// otherwise its size alone is sealed. Descriptor or -errno.
-int clinux_sealed_memory(const char *name, const void *bytes, size_t count, bool immutable);
+int clinux_memory_sealed(const char *name, const void *bytes, size_t count, bool immutable);
 /// Whether the descriptor is a memfd that can no longer shrink or grow (nor be written, when `immutable`). 1, 0 or -errno.
-int clinux_is_sealed(int fd, bool immutable);
+int clinux_memory_is_sealed(int fd, bool immutable);
 /// The size of a descriptor's file, or -errno.
-int64_t clinux_file_size(int fd);
+int64_t clinux_memory_size(int fd);
