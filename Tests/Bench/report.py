@@ -1,0 +1,111 @@
+"""Tables with medians and ratios, and a verdict per budget."""
+
+import json
+import statistics
+
+#: scenario, variant, value, unit, better, [(peer, factor)]: Weft's median must be at most (or at least) factor × the peer's.
+BUDGETS = [
+    ("s1", "", "us_req", "CPU µs per request", "less", [("nginx", 0.80), ("envoy", 0.25)]),
+    ("s6", "plain", "kb_conn", "KB per idle connection", "less", [(None, 0.5)]),
+    ("s6", "plain", "weft_proxy_kb", "KB of weft-proxy, idle", "less", [(None, 12 * 1024)]),
+    ("s7", "pingpong", "s50", "added p50 µs, one connection", "less", [("nginx", 1.0)]),
+    ("s7", "open500", "s50", "added p50 µs, 500 requests/s", "less", [("nginx", 1.0)]),
+    ("s9", "get1m", "gb_cpu_s", "GB per CPU second, 1 MB down", "more", [("haproxy", 1.3)]),
+    ("s9", "post100k", "gb_cpu_s", "GB per CPU second, 100 KB up", "more", [("haproxy", 1.3)]),
+]
+TITLES = {
+    ("s1", ""): "S1  HTTP/1.1, 64 keep-alive connections, 1 KB", ("s6", "plain"): "S6  10,000 idle connections",
+    ("s7", "open500"): "S7  500 requests/s in open loop, one hop", ("s7", "pingpong"): "S7  one connection back to back, one hop",
+    ("s9", "get1m"): "S9  1 MB replies", ("s9", "post100k"): "S9  100 KB uploads",
+}
+COLUMNS = {
+    "s1": [("us_req", "CPU µs/req"), ("rps", "req/s"), ("p50", "p50 µs"), ("p99", "p99 µs"), ("pss_kb", "PSS KB")],
+    "s6": [("kb_conn", "KB/connection"), ("rss0_kb", "KB before"), ("rss1_kb", "KB after"), ("alive", "still open"), ("open_secs", "s to open")],
+    "s7": [("s50", "p50 µs"), ("s99", "p99 µs"), ("add_s50", "added p50 µs"), ("us_req", "CPU µs/req")],
+    "s9": [("gb_cpu_s", "GB/CPU s"), ("gb_s", "GB/s"), ("p50", "p50 µs"), ("p99", "p99 µs")],
+}
+RATIO = {"s1": "us_req", "s6": "kb_conn", "s7": "add_s50", "s9": "gb_cpu_s"}
+
+
+def values(records, scenario, variant, proxy, key):
+    """What the rounds measured."""
+    return [r[key] for r in records if (r["scenario"], r["variant"], r["proxy"]) == (scenario, variant, proxy) and r.get(key) is not None]
+
+
+def median(records, *what):
+    """Their median, or None."""
+    found = values(records, *what)
+    return statistics.median(found) if found else None
+
+
+def number(value):
+    """Three significant digits or a whole number."""
+    return "–" if value is None else f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def add_latency(records):
+    """S7 is judged by what the hop adds to the direct way of the same round."""
+    direct = {(r["variant"], r["round"]): r for r in records if r["scenario"] == "s7" and r["proxy"] == "direct" and "s50" in r}
+    for r in records:
+        base = direct.get((r["variant"], r["round"]))
+        if r["scenario"] == "s7" and base and "s50" in r and r["proxy"] != "direct":
+            r["add_s50"], r["add_s99"] = r["s50"] - base["s50"], r["s99"] - base["s99"]
+
+
+def table(records, scenario, variant):
+    """One scenario: a row per proxy."""
+    mine = [r for r in records if (r["scenario"], r["variant"]) == (scenario, variant)]
+    names = list(dict.fromkeys(r["proxy"] for r in mine))
+    columns, ratio = COLUMNS[scenario], RATIO[scenario]
+    lines = ["| proxy | " + " | ".join(title for _, title in columns) + " | weft ÷ it | errors | bottleneck |", "|---" * (len(columns) + 4) + "|"]
+    own = median(mine, scenario, variant, "weft", ratio)
+    for name in names:
+        cells = []
+        for key, _ in columns:
+            found = values(mine, scenario, variant, name, key)
+            cells.append(f"{number(statistics.median(found))} [{number(min(found))}–{number(max(found))}]" if found else "–")
+        theirs = median(mine, scenario, variant, name, ratio)
+        cells.append(f"{own / theirs:.2f}" if own and theirs and name not in ("weft", "direct") else "–")
+        cells.append(str(sum(r.get("errors", 0) for r in mine if r["proxy"] == name)))
+        busy = [median(mine, scenario, variant, name, key) for key in ("core_load_busy", "core_proxy_busy")]
+        cells.append(f"load {busy[0]:.0%}, proxy {busy[1]:.0%}" if None not in busy else "–")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def verdicts(records):
+    """The budgets of PERFORMANCE, held or missed by how much."""
+    lines = ["| budget | weft | limit | verdict |", "|---|---|---|---|"]
+    for scenario, variant, key, title, better, limits in BUDGETS:
+        for peer, factor in limits:
+            key_used = "add_s50" if scenario == "s7" else key
+            own = median(records, scenario, variant, "weft", key_used)
+            theirs = 1.0 if peer is None else median(records, scenario, variant, peer, key_used)
+            if own is None or theirs is None:
+                continue
+            limit = factor * theirs
+            held = own <= limit if better == "less" else own >= limit
+            sign = "≤" if better == "less" else "≥"
+            name = number(factor) if peer is None else f"{factor:g} × {peer} = {number(limit)}"
+            off = "" if held else f" by {abs(own / limit - 1):.0%}"
+            lines.append(f"| {scenario.upper()} {title} | {number(own)} | {sign} {name} | {'held' if held else 'MISSED' + off} |")
+    return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def tables(data):
+    """The whole report."""
+    records = data["records"]
+    add_latency(records)
+    out = ["# Bench", "", "`" + json.dumps(data["meta"]) + "`", "", "Median [least–most] over the rounds; CPU is the proxy's, with everything it started. Only ratios of one run count."]
+    for (scenario, variant), title in TITLES.items():
+        if any((r["scenario"], r["variant"]) == (scenario, variant) and "error" not in r for r in records):
+            out += ["", f"## {title}", "", table(records, scenario, variant)]
+    judged = verdicts(records)
+    if judged:
+        out += ["", "## Budgets", "", judged]
+    errors = [r for r in records if "error" in r]
+    if errors:
+        out += ["", "## Failures", ""] + [f"- {r['scenario']} {r['proxy']}: {r['error'][:300]!r}" for r in errors]
+    noisy = [r for r in records if r.get("repeated_because_foreign") or r.get("foreign", 0) > 0.12]
+    out += ["", f"{len(noisy)} of {len(records)} records were disturbed by others (more than 12 % of a core) or repeated for it; stolen at most {max([r.get('steal', 0) for r in records] or [0]):.1%}."]
+    return "\n".join(out)
