@@ -1,1 +1,72 @@
-// Agent
+import CLinux
+import Discovery
+import Foundation
+import Logging
+import ServiceLifecycle
+
+/// `weft agent`: reads the configuration, publishes snapshots to node, has pods enrolled, and shows what is going on.
+/// Has no privileges, and holds no traffic: when it is gone, node and proxy go on with what they have.
+public enum Agent {
+    /// Runs until node closes the control socket or a signal asks for the end.
+    public static func run(_ configuration: AgentConfiguration) async throws {
+        LoggingSystem.bootstrap { _ in LineLog(component: "agent") }
+        let logger = Logger(label: "agent")
+        try prepareDirectory(configuration)
+
+        let link = try NodeLink(adopting: configuration.controlDescriptor)
+        let watch = try DirectoryWatch(configuration.manifests)
+        let plane = ControlPlane(configuration, logger: logger) { link.send($0) }
+        let admin = AdminServer(plane: plane, signals: SignalSource(hostRoot: configuration.hostRoot), logger: logger)
+
+        let group = ServiceGroup(
+            configuration: ServiceGroupConfiguration(
+                services: [
+                    .init(
+                        service: admin.service(at: .unixDomainSocket(path: configuration.adminSocket), called: configuration.adminSocket)),
+                    .init(
+                        service: admin.service(
+                            at: .hostname(configuration.metricsAddress.host, port: configuration.metricsAddress.port),
+                            called: configuration.metricsAddress.description)),
+                    .init(service: ManifestService(watch: watch, plane: plane)),
+                    // Node's end is the agent's end: a new node starts a new agent.
+                    .init(service: NodeService(link: link, plane: plane, logger: logger), successTerminationBehavior: .gracefullyShutdownGroup),
+                ],
+                gracefulShutdownSignals: [.sigterm, .sigint], logger: quiet(logger)))
+        try await group.run()
+    }
+
+    /// The directory is node's to make and the agent's to own; made here too, so that an agent can be run by itself.
+    private static func prepareDirectory(_ configuration: AgentConfiguration) throws {
+        try FileManager.default.createDirectory(atPath: configuration.agentDirectory, withIntermediateDirectories: true)
+        // The socket shows the configuration: for root and the agent's group, not for everyone on the machine.
+        umask(0o117)
+    }
+
+    private static func quiet(_ logger: Logger) -> Logger {
+        var logger = logger
+        logger.logLevel = .error
+        return logger
+    }
+}
+
+/// Brings the manifests to the control plane, one complete reading at a time.
+struct ManifestService: Service {
+    let watch: DirectoryWatch
+    let plane: ControlPlane
+
+    func run() async throws {
+        for await reading in watch.readings.cancelOnGracefulShutdown() { await plane.take(reading) }
+    }
+}
+
+/// Brings node's messages to the control plane; ends when node does.
+struct NodeService: Service {
+    let link: NodeLink
+    let plane: ControlPlane
+    let logger: Logger
+
+    func run() async throws {
+        for await message in link.messages.cancelOnGracefulShutdown() { await plane.take(message) }
+        logger.info("the control socket to node has ended")
+    }
+}

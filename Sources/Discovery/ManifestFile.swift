@@ -25,7 +25,7 @@ struct ManifestFile: Sendable {
     /// A file that cannot be read at all.
     init(name: String, unreadable reason: String) {
         self.name = name
-        faults = [Fault(file: name, reason: "cannot be read: \(reason)", remedy: "make it a regular file that user weft-agent may read")]
+        faults = [Fault(file: name, reason: "cannot be read: \(reason)", remedy: "make it a regular file that weft agent (uid 15020) may read")]
     }
 
     /// Reads all documents of a YAML or JSON file.

@@ -7,6 +7,9 @@ public struct Manifests: Sendable {
     /// Manifests as last parsed: only files whose bytes changed are parsed again.
     private var parsed: [String: (bytes: [UInt8], file: ManifestFile)] = [:]
 
+    /// Whether the objects in force are known: the directory was read once, or an earlier agent left what it knew.
+    public private(set) var isSynced = false
+
     public init(nodeName: String) { self.nodeName = nodeName }
 
     /// Objects that were in force when `encodedObjects` was taken, so that an object which is faulty now keeps its last
@@ -14,6 +17,7 @@ public struct Manifests: Sendable {
     public mutating func restore(_ encoded: Data) throws {
         let objects = try JSONDecoder().decode([KeyedObject].self, from: encoded)
         store = ManifestStore(held: Dictionary(objects.map { ($0.key, $0.held) }) { first, _ in first })
+        isSynced = !objects.isEmpty
     }
 
     /// All objects in force, for `restore`.
@@ -31,7 +35,7 @@ public struct Manifests: Sendable {
             view.faults.append(
                 Fault(
                     file: ".", reason: "the manifests directory cannot be read: \(failure)",
-                    remedy: "make it a directory that user weft-agent may read",
+                    remedy: "make it a directory that weft agent (uid 15020) may read",
                     consequence: store.held.isEmpty ? .leftOut : .previousKept))
             return view
         }
@@ -45,6 +49,7 @@ public struct Manifests: Sendable {
             }
         }
         parsed = parsed.filter { reading.files[$0.key] != nil }
+        isSynced = true
 
         let faults = store.replace(with: files)
         var view = ClusterAssembly.view(of: store.held, nodeName: nodeName)

@@ -1,0 +1,272 @@
+import ControlChannel
+import Discovery
+import Foundation
+import Logging
+import MeshModel
+
+/// What the agent knows and what it has node do about it. Manifests and node's messages come in, messages to node go out
+/// through `send`, which never waits; status and metrics read from here.
+actor ControlPlane {
+    private let configuration: AgentConfiguration
+    private let send: @Sendable ([Outgoing]) -> Void
+    private let logger: Logger
+    private let stateFile: StateFile
+
+    private var manifests: Manifests
+    private(set) var view: ClusterView?
+    private var publisher: SnapshotPublisher
+    private var ledger = EnrolmentLedger()
+    /// Why the newest state could not become a snapshot.
+    private var compileFault: String?
+    private var changedAt = ContinuousClock.now
+    private var publishedAt = ContinuousClock.now
+
+    private var hello: AgentHello?
+    private var proxy: ProcessState?
+    private(set) var instruments = Instruments()
+
+    /// What node gave the agent to read, and from where.
+    struct Instruments: Sendable {
+        var counters: CountersSource?
+        var verdicts: MappedNumbers?
+        var verdictNames: [String] = []
+        var heartbeat: MappedNumbers?
+    }
+
+    init(_ configuration: AgentConfiguration, logger: Logger, send: @escaping @Sendable ([Outgoing]) -> Void) {
+        self.configuration = configuration
+        self.send = send
+        self.logger = logger
+        let stateFile = StateFile(path: configuration.stateFile, manifests: configuration.manifests)
+        self.stateFile = stateFile
+        var manifests = Manifests(nodeName: configuration.nodeName)
+        var generation: UInt64 = 0
+        do {
+            if let state = try stateFile.load() {
+                generation = state.generation
+                try manifests.restore(state.objects)
+            }
+        } catch {
+            logger.warning("the state of an earlier agent is not readable and not used", metadata: ["file": "\(stateFile.path)", "error": "\(error)"])
+        }
+        self.manifests = manifests
+        publisher = SnapshotPublisher(after: generation)
+    }
+
+    // MARK: What comes in
+
+    /// The manifests as they are now.
+    func take(_ reading: DirectoryReading) {
+        let next = manifests.take(reading)
+        let isChanged = next != view
+        let knownFaults = Set(view?.faults ?? [])
+        view = next
+        for fault in next.faults where !knownFaults.contains(fault) {
+            logger.warning("configuration fault", metadata: ["fault": "\(fault)", "consequence": "\(fault.consequence.rawValue)"])
+        }
+        guard isChanged else { return }
+        changedAt = .now
+        // Before the first full reading nothing is known, and publishing nothing would take away what node keeps.
+        guard manifests.isSynced else {
+            logger.warning("nothing is published before the manifests can be read", metadata: ["directory": "\(configuration.manifests)"])
+            return
+        }
+        logger.info(
+            "configuration read",
+            metadata: [
+                "services": "\(next.state.services.count)", "workloads": "\(next.state.workloads.count)", "pods": "\(next.pods.count)",
+                "faults": "\(next.faults.count)",
+            ])
+        // Pods first: with the first complete snapshot node takes the list of pods for complete too.
+        send(ledger.want(next.pods))
+        publish { publisher throws(SnapshotFault) in try publisher.offer(next.state) }
+        saveState()
+    }
+
+    /// A message from node.
+    func take(_ message: NodeMessage) {
+        switch message {
+        case .hello(let hello): greet(hello)
+        case .pod(let state):
+            if state.state == .refused { logger.warning("pod refused", metadata: ["uid": "\(state.uid)", "reason": "\(state.reason)"]) }
+            send(ledger.heard(state))
+        case .process(let state): proxy = state
+        case .accepted(let generation):
+            publish { publisher throws(SnapshotFault) in try publisher.nodeAccepted(generation) }
+        case .applied(let generation): publisher.proxyApplied(generation)
+        case .refused(let generation, let reason):
+            publisher.proxyRefused(generation, reason: reason)
+            logger.error("the proxy refused a snapshot and keeps the one before", metadata: ["generation": "\(generation)", "reason": "\(reason)"])
+        case .fault(let fault): logger.error("a control message could not be sent or understood", metadata: ["fault": "\(fault)"])
+        }
+    }
+
+    private func greet(_ hello: AgentHello) {
+        self.hello = hello
+        if hello.nodeName != configuration.nodeName {
+            logger.warning("node goes by another name", metadata: ["node": "\(hello.nodeName)", "agent": "\(configuration.nodeName)"])
+        }
+        instruments = Instruments(
+            counters: CountersSource(adopting: hello.counters, logger: logger),
+            verdicts: MappedNumbers(adopting: hello.verdicts, count: hello.verdictNames.count),
+            verdictNames: hello.verdictNames,
+            heartbeat: MappedNumbers(adopting: hello.heartbeat, count: Limits.workersMax))
+    }
+
+    private func publish(_ step: (inout SnapshotPublisher) throws(SnapshotFault) -> [Outgoing]) {
+        do throws(SnapshotFault) {
+            let before = publisher.published
+            let messages = try step(&publisher)
+            compileFault = nil
+            send(messages)
+            guard publisher.published != before else { return }
+            publishedAt = .now
+            logger.info("snapshot published", metadata: ["generation": "\(publisher.published)", "shards": "\(max(0, messages.count - 1))"])
+            saveState()
+        } catch {
+            compileFault = "\(error)"
+            logger.error("no snapshot can be made of the configuration; the one before stays", metadata: ["error": "\(error)"])
+        }
+    }
+
+    private func saveState() {
+        do {
+            try stateFile.save(generation: publisher.published, objects: manifests.encodedObjects())
+        } catch {
+            logger.warning("the state for the next agent is not saved", metadata: ["file": "\(stateFile.path)", "error": "\(error)"])
+        }
+    }
+
+    // MARK: What is shown
+
+    /// What is missing for the node to be ready; empty when it is.
+    var notReady: [String] {
+        var missing: [String] = []
+        if hello == nil { missing.append("weft node has not said hello yet") }
+        switch proxy?.state {
+        case .ready: break
+        case .starting: missing.append("the proxy is starting")
+        case .stale: missing.append("the proxy's heartbeat is older than \(Limits.heartbeatSilenceMillisecondsMax) ms")
+        case .down: missing.append("the proxy is down and will be started again")
+        case nil: missing.append("no proxy has been started yet")
+        }
+        if !manifests.isSynced { missing.append("the manifests in \(configuration.manifests) have not been read yet") }
+        if let compileFault { missing.append("no snapshot can be made: \(compileFault)") }
+        if let refusal = publisher.refusal { missing.append("the proxy refused generation \(refusal.generation): \(refusal.reason)") }
+        if publisher.published == 0 {
+            missing.append("no snapshot has been published yet")
+        } else if !publisher.isAgreed {
+            missing.append("generations differ: agent published \(publisher.published), node accepted \(publisher.accepted), proxy applied \(publisher.applied)")
+        }
+        return missing
+    }
+
+    /// What a page of metrics needs, of one moment.
+    struct Known: Sendable {
+        var isReady: Bool
+        var generations: Status.Generations
+        var processes: [Status.Process]
+        var pods: [Status.Pod]
+        var verdicts: [Status.Verdict]
+        var faultCount: Int
+        var instruments: Instruments
+    }
+
+    var known: Known {
+        Known(
+            isReady: notReady.isEmpty, generations: generations, processes: processes, pods: pods, verdicts: verdicts,
+            faultCount: view?.faults.count ?? 0, instruments: instruments)
+    }
+
+    var generations: Status.Generations {
+        Status.Generations(
+            published: publisher.published, accepted: publisher.accepted, applied: publisher.applied, agree: publisher.isAgreed,
+            ageSeconds: Self.seconds(since: publishedAt),
+            refusal: compileFault ?? publisher.refusal.map { "generation \($0.generation): \($0.reason)" })
+    }
+
+    var processes: [Status.Process] {
+        var processes = [
+            Status.Process(name: "node", pid: Int(getppid()), incarnation: 0, restarts: 0, state: hello == nil ? "starting" : "ready"),
+            Status.Process(
+                name: "agent", pid: Int(getpid()), incarnation: hello?.incarnation ?? 0, restarts: hello.map { $0.incarnation > 0 ? $0.incarnation - 1 : 0 } ?? 0,
+                state: "ready"),
+        ]
+        if let proxy {
+            processes.append(
+                Status.Process(
+                    name: "proxy", pid: Int(proxy.processID), incarnation: proxy.incarnation, restarts: proxy.restarts, state: "\(proxy.state)",
+                    heartbeatAgeMilliseconds: heartbeatAgeMilliseconds))
+        }
+        return processes
+    }
+
+    /// Age of the oldest stamp among the workers that stamp at all.
+    private var heartbeatAgeMilliseconds: Int? {
+        guard let heartbeat = instruments.heartbeat else { return nil }
+        var time = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &time)
+        let now = UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+        let stamps = (0..<heartbeat.count).map { heartbeat[$0] }.filter { $0 > 0 }
+        guard let oldest = stamps.min() else { return nil }
+        return Int(clamping: (now > oldest ? now - oldest : 0) / 1_000_000)
+    }
+
+    var verdicts: [Status.Verdict] {
+        guard let numbers = instruments.verdicts else { return [] }
+        return instruments.verdictNames.enumerated().map { Status.Verdict(name: $1, count: numbers[$0]) }
+    }
+
+    var pods: [Status.Pod] {
+        ledger.pods.map { pod in
+            let answer = ledger.states[pod.uid]
+            var status = Status.Pod(
+                namespace: pod.namespace, name: pod.name, uid: pod.uid, state: answer.map { "\($0.state)" } ?? "pending",
+                reason: answer?.reason ?? "", addresses: [], pod: answer?.pod ?? 0, namespaceCookie: answer?.namespaceCookie ?? 0,
+                listeners: answer?.listeners ?? 0, olderConnections: answer?.olderConnections ?? 0)
+            switch pod.wish {
+            case .enrol(let enrolment):
+                status.addresses = enrolment.addresses.map(\.description)
+                if answer == nil { status.reason = "node has not answered yet" }
+            case .leave(let because):
+                // While node still lets go of it, its own word is shown.
+                if answer == nil || answer?.state == .gone { (status.state, status.reason) = ("unmeshed", because) }
+            }
+            return status
+        }
+    }
+
+    var status: Status {
+        let notReady = notReady
+        var time = timespec()
+        clock_gettime(CLOCK_REALTIME, &time)
+        return Status(
+            nodeName: configuration.nodeName, time: LineLog.timestamp(time), isReady: notReady.isEmpty, notReady: notReady,
+            processes: processes, generations: generations,
+            configuration: Status.Configuration(
+                directory: configuration.manifests, ageSeconds: Self.seconds(since: changedAt), faults: view?.faults ?? [], notes: view?.notes ?? []),
+            pods: pods, services: (view?.state.services ?? []).map(Status.Service.init), verdicts: verdicts)
+    }
+
+    private static func seconds(since instant: ContinuousClock.Instant) -> Double {
+        let duration = ContinuousClock.now - instant
+        let (seconds, attoseconds) = duration.components
+        return (Double(seconds) + Double(attoseconds) * 1e-18).rounded(toMilliseconds: ())
+    }
+}
+
+extension Double {
+    fileprivate func rounded(toMilliseconds _: Void) -> Double { (self * 1_000).rounded() / 1_000 }
+}
+
+extension Status.Service {
+    init(_ service: MeshModel.Service) {
+        self.init(
+            namespace: service.namespace, name: service.name, addresses: service.addresses.map(\.description), isHeadless: service.isHeadless,
+            ports: service.ports.map { port in
+                Port(
+                    name: port.name, port: port.port, protocolHint: "\(port.protocolHint)",
+                    endpointsReady: port.endpoints.filter(\.isReady).count, endpointsTotal: port.endpoints.count)
+            })
+    }
+}

@@ -1,0 +1,95 @@
+import Discovery
+
+/// Everything `weft status` shows: one moment of one node. The JSON names are these, in camelCase, and only ever grow.
+public struct Status: Codable, Sendable, Equatable {
+    public var nodeName: String
+    /// When this was taken, RFC 3339.
+    public var time: String
+    /// Node, proxy and snapshot are there and agree; otherwise `notReady` says what is missing.
+    public var isReady: Bool
+    public var notReady: [String]
+    public var processes: [Process]
+    public var generations: Generations
+    public var configuration: Configuration
+    public var pods: [Pod]
+    public var services: [Service]
+    /// Decisions of the hooks since node loaded them.
+    public var verdicts: [Verdict]
+
+    public struct Process: Codable, Sendable, Equatable {
+        /// `node`, `agent` or `proxy`.
+        public var name: String
+        public var pid: Int
+        /// Counts starts since node began; 0 for node itself.
+        public var incarnation: UInt32
+        public var restarts: UInt32
+        /// `starting`, `ready`, `stale` (no heartbeat) or `down`.
+        public var state: String
+        /// Age of the oldest worker's last heartbeat; absent for processes that stamp none.
+        public var heartbeatAgeMilliseconds: Int?
+    }
+
+    public struct Generations: Codable, Sendable, Equatable {
+        /// What the agent last sent to node.
+        public var published: UInt64
+        /// What node holds.
+        public var accepted: UInt64
+        /// What the proxy serves by.
+        public var applied: UInt64
+        public var agree: Bool
+        /// Seconds since the agent last published.
+        public var ageSeconds: Double
+        /// Why a generation could not be made or was refused; absent when all is well.
+        public var refusal: String?
+    }
+
+    public struct Configuration: Codable, Sendable, Equatable {
+        public var directory: String
+        /// Seconds since the manifests last changed.
+        public var ageSeconds: Double
+        public var faults: [Fault]
+        public var notes: [Note]
+    }
+
+    public struct Pod: Codable, Sendable, Equatable {
+        public var namespace: String
+        public var name: String
+        public var uid: String
+        /// `enrolled`, `pending`, `refused`, `gone`, or `unmeshed` when Weft is not to capture it.
+        public var state: String
+        /// Why it is pending, refused or unmeshed; empty otherwise.
+        public var reason: String
+        public var addresses: [String]
+        /// The pod's number in the proxy; 0 while there is none.
+        public var pod: UInt32
+        /// The kernel's cookie of the pod's network namespace; 0 while unknown.
+        public var namespaceCookie: UInt64
+        /// Listeners made in the pod's namespace.
+        public var listeners: UInt8
+        /// TCP connections older than enrolment, which go on unmeshed.
+        public var olderConnections: UInt32
+    }
+
+    public struct Service: Codable, Sendable, Equatable {
+        public var namespace: String
+        public var name: String
+        /// Cluster addresses; empty when headless.
+        public var addresses: [String]
+        public var isHeadless: Bool
+        public var ports: [Port]
+
+        public struct Port: Codable, Sendable, Equatable {
+            public var name: String
+            public var port: UInt16
+            /// `undeclared`, `http1`, `http2`, `tcp` or `tls`.
+            public var protocolHint: String
+            public var endpointsReady: Int
+            public var endpointsTotal: Int
+        }
+    }
+
+    public struct Verdict: Codable, Sendable, Equatable {
+        public var name: String
+        public var count: UInt64
+    }
+}

@@ -1,0 +1,75 @@
+import Agent
+import Discovery
+
+/// The status for people: what is wrong first, then tables.
+enum StatusText {
+    static func render(_ status: Status) -> String {
+        var text = "node \(status.nodeName): \(status.isReady ? "ready" : "NOT READY")\n"
+        for reason in status.notReady { text += "  - \(reason)\n" }
+
+        let generations = status.generations
+        text += "\nsnapshot: agent published \(generations.published), node accepted \(generations.accepted), proxy applied \(generations.applied)"
+        text += generations.agree ? " - all agree" : " - NOT IN AGREEMENT"
+        text += " (\(age(generations.ageSeconds)) old)\n"
+        if let refusal = generations.refusal { text += "  refused: \(refusal)\n" }
+
+        text += section("processes", ["NAME", "PID", "STATE", "INCARNATION", "RESTARTS", "HEARTBEAT"], status.processes.map { process in
+            [
+                process.name, "\(process.pid)", process.state, process.incarnation == 0 ? "-" : "\(process.incarnation)", "\(process.restarts)",
+                process.heartbeatAgeMilliseconds.map { "\($0) ms ago" } ?? "-",
+            ]
+        })
+        text += section("pods", ["POD", "STATE", "ADDRESSES", "LISTENERS", "OLDER", "COOKIE", "WHY"], status.pods.map { pod in
+            [
+                "\(pod.namespace)/\(pod.name)", pod.state, list(pod.addresses), "\(pod.listeners)", "\(pod.olderConnections)",
+                pod.namespaceCookie == 0 ? "-" : "\(pod.namespaceCookie)", pod.reason.isEmpty ? "-" : pod.reason,
+            ]
+        })
+        text += section("services", ["SERVICE", "ADDRESSES", "PORT", "PROTOCOL", "READY"], status.services.flatMap { service in
+            let name = "\(service.namespace)/\(service.name)"
+            let addresses = service.isHeadless ? "headless" : list(service.addresses)
+            guard !service.ports.isEmpty else { return [[name, addresses, "-", "-", "-"]] }
+            return service.ports.map { port in
+                [
+                    name, addresses, port.name.isEmpty ? "\(port.port)" : "\(port.port) \(port.name)", port.protocolHint,
+                    "\(port.endpointsReady)/\(port.endpointsTotal)",
+                ]
+            }
+        })
+        text += section("capture verdicts", ["VERDICT", "COUNT"], status.verdicts.map { [$0.name, "\($0.count)"] })
+
+        let configuration = status.configuration
+        text += "\nconfiguration: \(configuration.directory), changed \(age(configuration.ageSeconds)) ago, "
+        text += configuration.faults.isEmpty ? "no faults\n" : "\(configuration.faults.count) faults\n"
+        for fault in configuration.faults {
+            text += "  \(fault)\n"
+            text += fault.consequence == .previousKept ? "    (the last good version stays in force)\n" : "    (left out)\n"
+        }
+        for note in configuration.notes { text += "  note: \(note)\n" }
+        return text
+    }
+
+    private static func list(_ items: [String]) -> String { items.isEmpty ? "-" : items.joined(separator: ",") }
+
+    private static func age(_ seconds: Double) -> String {
+        switch seconds {
+        case ..<120: "\(Int(seconds)) s"
+        case ..<7200: "\(Int(seconds / 60)) min"
+        default: "\(Int(seconds / 3600)) h"
+        }
+    }
+
+    /// A table whose columns are as wide as their widest cell.
+    private static func section(_ title: String, _ head: [String], _ rows: [[String]]) -> String {
+        guard !rows.isEmpty else { return "\n\(title): none\n" }
+        let lines = [head] + rows
+        let widths = head.indices.map { column in lines.map { $0[column].count }.max() ?? 0 }
+        let body = lines.map { line in
+            let cells = line.enumerated().map { column, cell in
+                column == head.count - 1 ? cell : cell + String(repeating: " ", count: widths[column] - cell.count)
+            }
+            return "  " + cells.joined(separator: "  ") + "\n"
+        }
+        return "\n\(title):\n" + body.joined()
+    }
+}

@@ -1,0 +1,41 @@
+import ArgumentParser
+import Dispatch
+
+/// Where every `weft` command begins.
+///
+/// `weft node` enters pod namespaces and drops capabilities per thread, so nothing may have started a thread before it
+/// runs: the command line is parsed here, synchronously, and only commands that ask for it get the concurrency runtime.
+@main
+enum Entry {
+    static func main() {
+        do {
+            let command = try Weft.parseAsRoot()
+            if var command = command as? any AsyncParsableCommand {
+                Task {
+                    do {
+                        try await command.run()
+                        Weft.exit()
+                    } catch {
+                        Weft.exit(withError: error)
+                    }
+                }
+                dispatchMain()
+            }
+            var synchronous = command
+            try synchronous.run()
+        } catch {
+            Weft.exit(withError: error)
+        }
+    }
+}
+
+struct Weft: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "weft",
+        abstract: "A service mesh for the node: BPF captures the pods' connections, one shared proxy carries them.",
+        discussion: """
+            Start with `make demo`, or `weft node --help`. The configuration is Kubernetes YAML; `weft config check` finds what is \
+            wrong with it, `weft status` shows what is in force.
+            """,
+        subcommands: [NodeCommand.self, AgentCommand.self, StatusCommand.self, ConfigCommand.self])
+}
