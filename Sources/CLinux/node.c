@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -88,20 +89,11 @@ int clinux_pipe(int *read_end, int *write_end, int bytes) {
     return size;
 }
 
-int clinux_shared_memory(const char *name, size_t bytes) {
-    int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (fd < 0) return -errno;
-    // Memfds are born rwxrwxrwx: whoever holds a read-only descriptor could open it again for writing through /proc.
-    if (fchmod(fd, S_IRUSR | S_IWUSR) != 0) return fail(fd);
-    if (ftruncate(fd, (off_t)bytes) != 0) return fail(fd);
-    // A writer that shrank it would kill its readers by SIGBUS.
-    if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) return fail(fd);
-    return fd;
-}
-
-int clinux_read_only(int descriptor) {
+int clinux_read_only(int memory) {
+    // Memory files are born rwxrwxrwx: whoever holds a read-only descriptor could open it again for writing through /proc.
+    if (fchmod(memory, S_IRUSR | S_IWUSR) != 0) return -errno;
     char path[40];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", descriptor);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", memory);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     return fd < 0 ? -errno : fd;
 }
@@ -113,4 +105,11 @@ int clinux_route_socket(void) {
     struct timeval limit = {.tv_sec = 2};
     if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit)) return fail(fd);
     return fd;
+}
+
+void clinux_name_thread(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }
+
+int clinux_epoll_modify(int epoll, int descriptor, uint32_t events, uint64_t token) {
+    struct epoll_event event = {.events = events, .data.u64 = token};
+    return epoll_ctl(epoll, EPOLL_CTL_MOD, descriptor, &event) == 0 ? 0 : -errno;
 }

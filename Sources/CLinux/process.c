@@ -111,7 +111,7 @@ static struct failure prepare(const struct clinux_spawn *child, pid_t parent, in
     return none;
 }
 
-pid_t clinux_spawn(const struct clinux_spawn *child, int *stage) {
+pid_t clinux_spawn_child(const struct clinux_spawn *child, int *stage) {
     int report[2];
     *stage = CLINUX_SPAWN_FORK;
     if (pipe2(report, O_CLOEXEC) != 0) return -errno;

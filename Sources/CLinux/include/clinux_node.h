@@ -32,9 +32,11 @@ int clinux_stock_socket(bool ipv6, uint32_t mark);
 int clinux_refuse_queued(int listener, int limit);
 /// Makes a pipe (non-blocking, close-on-exec) of about `bytes`; its size or -errno.
 int clinux_pipe(int *read_end, int *write_end, int bytes);
-/// Anonymous shared memory of `bytes`, which can neither shrink nor grow; descriptor or -errno.
-int clinux_shared_memory(const char *name, size_t bytes);
-/// The same memory through a read-only descriptor; or -errno.
-int clinux_read_only(int descriptor);
+/// The same memory file through a read-only descriptor, and from now on nobody but root can open it again for writing; descriptor or -errno.
+int clinux_read_only(int memory);
 /// A netlink socket for routes in the calling thread's namespace; descriptor or -errno.
 int clinux_route_socket(void);
+/// Name of the calling thread in `ps` and `/proc` (15 characters).
+void clinux_name_thread(const char *name);
+/// Changes what an epoll watches a descriptor for. 0 or -errno.
+int clinux_epoll_modify(int epoll, int descriptor, uint32_t events, uint64_t token);

@@ -30,7 +30,7 @@ struct clinux_spawn {
 };
 /// Starts a child: own process group, no capabilities (bounding set too), no_new_privs, killed when the caller's thread ends, no core files,
 /// descriptor limit raised to the hard limit. Returns its pid once exec has happened, or -errno with `*stage`.
-pid_t clinux_spawn(const struct clinux_spawn *child, int *stage);
+pid_t clinux_spawn_child(const struct clinux_spawn *child, int *stage);
 
 /// Keeps only the capabilities of `keep` (bit = number) in all sets of the calling thread; call before the first thread is made.
 /// 0 or -errno; `*missing` gets the bits of `keep` that the process does not have (then nothing is changed and -EPERM is returned).

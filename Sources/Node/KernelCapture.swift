@@ -1,0 +1,66 @@
+import Capture
+import CLinux
+import ControlChannel
+import Glibc
+
+/// The hooks in the kernel, as the supervisor sees them.
+final class KernelCapture: PodCapturing {
+    private let capture: Capture
+    /// `BPF_FS_MAGIC` of statfs(2).
+    private static let bpfFilesystem = 0xcafe_4a11
+    private static let bpfMount = "/sys/fs/bpf"
+
+    init(_ configuration: NodeConfiguration) throws(StartFault) {
+        guard access(configuration.bpfObject, R_OK) == 0 else {
+            throw .failed("no BPF object at \(configuration.bpfObject): build it with `make`, or name it with --bpf-object")
+        }
+        try Self.mountBPF()
+        do throws(CaptureError) {
+            capture = try Capture(CaptureConfiguration(
+                objectPath: configuration.bpfObject, pinDirectory: configuration.pinDirectory, podsCgroup: configuration.podsCgroup,
+                weftNodeCgroup: configuration.weftCgroup + "/node", workers: configuration.workers))
+        } catch {
+            throw .failed("the hooks could not be loaded: \(error)")
+        }
+    }
+
+    /// Pins live in bpffs: it is what keeps the hooks when node is gone.
+    private static func mountBPF() throws(StartFault) {
+        var filesystem = statfs()
+        if statfs(bpfMount, &filesystem) == 0, Int(filesystem.f_type) == bpfFilesystem { return }
+        guard mount("bpf", bpfMount, "bpf", UInt(MS_NOSUID | MS_NODEV | MS_NOEXEC), "mode=0700") == 0 else {
+            throw .lacking("bpffs is not mounted and cannot be: \(errorText(errno)). Run: mount -t bpf bpf \(bpfMount)")
+        }
+    }
+
+    var heartbeat: Int32 { capture.heartbeat }
+    var heartbeatReadOnly: Int32 { capture.heartbeatReadOnly }
+    var verdicts: Int32 { capture.verdicts }
+    var verdictNames: [String] { Capture.verdictNames }
+    func adoptedCookies() -> [UInt64] { capture.adoptedNamespaceCookies() }
+
+    func enrol(_ wish: PodEnrol, pod: UInt32, cookie: UInt64, namespace: Int32, listeners: PodListeners) throws(CaptureRefusal) {
+        do throws(CaptureError) {
+            try capture.enrol(PodCapture(
+                pod: pod, namespaceCookie: cookie, namespaceFD: namespace,
+                ipv4: wish.addresses.lazy.compactMap(\.ipv4).first, ipv6: wish.addresses.first { $0.ipv4 == nil }?.bytes,
+                outbound: wish.flags.contains(.outbound), inbound: wish.flags.contains(.inbound), failClosed: wish.flags.contains(.failClosed),
+                excludedOutboundPorts: wish.excludedOutboundPorts, excludedInboundPorts: wish.excludedInboundPorts,
+                excludedOutboundPrefixes: wish.excludedOutboundPrefixes.map { ($0.address.bytes, $0.length) },
+                outboundListener4: listeners.outbound4, outboundListener6: listeners.outbound6,
+                inboundListener4: listeners.inbound4, inboundListener6: listeners.inbound6))
+        } catch { throw CaptureRefusal(reason: "\(error)") }
+    }
+
+    func unenrol(cookie: UInt64) throws(CaptureRefusal) {
+        do throws(CaptureError) { try capture.unenrol(namespaceCookie: cookie) } catch { throw CaptureRefusal(reason: "\(error)") }
+    }
+
+    func detachAll() throws(CaptureRefusal) {
+        do throws(CaptureError) { try capture.detach() } catch { throw CaptureRefusal(reason: "\(error)") }
+    }
+
+    static func cleanUp(_ configuration: NodeConfiguration) throws(StartFault) {
+        do throws(CaptureError) { try Capture.cleanup(pinDirectory: configuration.pinDirectory) } catch { throw .failed("\(error)") }
+    }
+}

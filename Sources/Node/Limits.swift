@@ -1,0 +1,71 @@
+/// Every bound of the supervisor, with its unit.
+enum Limits {
+    /// A heartbeat older than this is no heartbeat; the hooks use the same number.
+    static let heartbeatAgeMilliseconds: UInt64 = 2_000
+    /// A proxy whose heartbeat, or one worker's, stays stale this long is killed and started again. Long enough for a debugger's
+    /// short stop or a machine that swaps; its pods are served by their `failure` setting meanwhile.
+    static let hangMilliseconds: UInt64 = 10_000
+    /// How often heartbeats are looked at, and queued connections of a stale proxy refused.
+    static let watchMilliseconds: UInt64 = 250
+    /// How often namespaces of pods are looked at, and pending pods tried again.
+    static let podCheckMilliseconds: UInt64 = 1_000
+    /// Between the end of a pod's capture and the removal of its listeners, rules and routes: what runs may finish.
+    static let leavingMilliseconds: UInt64 = 2_000
+    /// Connections refused per listener and watch: 4 × this per second and listener at most, so that the loop stays responsive.
+    static let refusedPerWatchMax: Int32 = 4_096
+    /// `listen(2)`; the kernel cuts it to net.core.somaxconn of the pod's namespace.
+    static let listenBacklog: Int32 = 4_096
+
+    /// Workers of one proxy: slots of the heartbeat map and areas of the counters.
+    static let workersMax = 16
+    /// Without --workers.
+    static let workersByDefaultMax = 8
+
+    /// Packets waiting for a child that does not read; beyond it the child is killed. A whole snapshot is 512 shards and 512 pods at 6 packets.
+    static let outboxPacketsMax = 8_192
+    /// Jobs for the namespace thread that are under way: half of what a pipe of 64 KiB carries at eight bytes each.
+    static let namespaceJobsMax = 4_096
+    /// Sockets made for one pod and second; a proxy that asks for more is refused with EMFILE until the next second.
+    static let stockSocketsPerPodAndSecondMax: UInt32 = 50_000
+    /// Pods of one node (Kubernetes' own ceiling is 110 by default, 500 on large machines).
+    static let podsMax = 1_024
+    /// Shards kept: two families of 256, and room for more families.
+    static let shardsMax = 4_096
+    /// Bytes of /proc/net/tcp read when older connections are counted: 150 per connection.
+    static let connectionTableBytesMax = 32 << 20
+    /// Bytes of the state file.
+    static let stateFileBytesMax = 4 << 20
+    /// Largest splice pipe that is handed out.
+    static let pipeBytesMax: UInt32 = 1 << 20
+
+    /// How long a stopping node waits for the proxy to finish what runs, and for the agent to end.
+    static let drainMilliseconds: UInt32 = 2_000
+    static let agentStopMilliseconds: UInt64 = 3_000
+
+    /// Checked at start and by a test: limits that lean on each other.
+    static func check() {
+        precondition(hangMilliseconds > heartbeatAgeMilliseconds)
+        precondition(watchMilliseconds * 4 <= heartbeatAgeMilliseconds)
+        precondition(namespaceJobsMax * MemoryLayout<UInt>.size <= 65_536 / 2)
+        precondition(workersByDefaultMax <= workersMax)
+    }
+}
+
+/// What Weft sets up inside a pod's network namespace. The hooks know the same numbers.
+enum PodNetworkNumbers {
+    static let outboundPort: UInt16 = 15_001
+    static let inboundPort: UInt16 = 15_006
+    /// Mark of sockets that wear a client's address towards the pod's own app ("weft"); it sends the app's answers to loopback.
+    static let loopbackMark: UInt32 = 0x7765_6674
+    /// Routing table that delivers every address locally.
+    static let routeTable: UInt32 = 15_006
+    /// Before the tables of CNIs and the main one, after `local` (0).
+    static let rulePriority: UInt32 = 15
+    /// `rtm_protocol` and `FRA_PROTOCOL`: says in `ip route` and `ip rule` who made it.
+    static let protocolNumber: UInt8 = 157
+    /// fd6d:6573:6800::/64: loopback addresses over which captured IPv6 connections are spread.
+    static let spreadPrefix: [UInt8] = [0xfd, 0x6d, 0x65, 0x73, 0x68, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+    static let spreadPrefixLength: UInt8 = 64
+    /// The kernel creates `lo` first in every namespace.
+    static let loopbackInterface: UInt32 = 1
+}

@@ -1,0 +1,68 @@
+import CLinux
+import ControlChannel
+import Glibc
+
+/// running ──signal──▶ draining ──proxy ended, or time over──▶ undoing ──children ended, namespaces put back──▶ done
+enum Stopping {
+    /// New connections go direct already; the proxy finishes what runs, at most until then.
+    case draining(until: UInt64)
+    /// Children are told to end and namespaces are put back; whoever has not ended by then is killed.
+    case undoing(until: UInt64)
+    case done
+}
+
+/// The clean end: nothing of Weft is left in the kernel, in namespaces or in cgroups.
+extension Supervisor {
+    var isStopped: Bool {
+        if case .done? = stopping { return true }
+        return false
+    }
+
+    func beginStopping(now: UInt64, signal: Int32) {
+        guard stopping == nil else {
+            // A second Ctrl-C: no more waiting.
+            if case .draining? = stopping { stopping = .draining(until: now) }
+            return
+        }
+        Log.info("stopping", ("signal", "\(signal)"))
+        stopping = .draining(until: now + UInt64(Limits.drainMilliseconds))
+        for pod in pods.values {
+            if case .enrolled(let enrolment) = pod.stage { leave(pod, enrolment, now: now, grace: UInt64(Limits.drainMilliseconds) * 2) }
+            pod.wish = nil
+        }
+        for cookie in adopted.keys { try? capture.unenrol(cookie: cookie) }
+        sendToProxy(Drain(deadlineMilliseconds: Limits.drainMilliseconds))
+        if case .waiting = proxy.state { proxy.state = .stopped }
+        if case .waiting = agent.state { agent.state = .stopped }
+    }
+
+    func goOnStopping(now: UInt64) {
+        switch stopping {
+        case nil, .done: return
+        case .draining(let until):
+            guard now >= until || proxy.running == nil else { return pace(now) }
+            proxy.running?.kill()
+            if let agent = agent.running { Glibc.kill(agent.pid, SIGTERM) }
+            for pod in pods.values {
+                if case .leaving(let enrolment, _) = pod.stage { tearDown(pod, enrolment) }
+            }
+            forgetAdopted()
+            stopping = .undoing(until: now + Limits.agentStopMilliseconds)
+            pace(now)
+        case .undoing(let until):
+            if now >= until { agent.running?.kill() }
+            guard proxy.running == nil, agent.running == nil, namespaceThread.jobsUnderWay == 0 else { return pace(now) }
+            stopping = .done
+        }
+    }
+
+    /// While stopping the loop looks around every 20 ms.
+    private func pace(_ now: UInt64) { nextWatch = min(nextWatch, now + 20) }
+
+    /// After the loop: what belongs to node as a whole.
+    func undo() {
+        do throws(CaptureRefusal) { try capture.detachAll() } catch { Log.error("the hooks were not detached entirely", ("reason", error.reason)) }
+        if adopted.isEmpty, changing.isEmpty, pods.values.allSatisfy({ $0.enrolment == nil }) { stateFile.remove() }
+        unlink(configuration.stateDirectory + "/agent/admin.sock")
+    }
+}
