@@ -19,6 +19,8 @@ class Ledger:
     def __init__(self, name):
         DIRECTORY.mkdir(exist_ok=True)
         self.path = DIRECTORY / f"{name}.json"
+        if self.path.exists():
+            raise RuntimeError(f"a world called {name} runs already (process {json.loads(self.path.read_text())['owner']}): end it first")
         self.state = {"owner": os.getpid(), "started": start_time(os.getpid()), "namespaces": [], "cgroups": [], "pins": [], "directories": [], "processes": []}
         self._save()
 

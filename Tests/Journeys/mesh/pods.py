@@ -142,12 +142,12 @@ class Place:
 class Pod(Place):
     """A pod of a simulated node; `manifest()` is what Kubernetes would say about it."""
 
-    def __init__(self, node, name, index, namespace="shop", labels=None, annotations=None, meshed=None):
+    def __init__(self, node, name, index, namespace="shop", labels=None, annotations=None, meshed=None, addresses=None):
         super().__init__(node.mesh, name, f"{node.mesh.name}-{name}", node.pods_cgroup / name)
         self.node, self.namespace, self.meshed = node, namespace, meshed
         self.labels = {"app": name, "version": "v1", **(labels or {})}
         self.annotations = dict(annotations or {})
-        self.ip, self.ip6 = f"10.77.{node.index}.{index}", f"fd77:{node.index}::{index:x}"
+        self.ip, self.ip6 = addresses or (f"10.77.{node.index}.{index}", f"fd77:{node.index}::{index:x}")
         self.ready = True
 
     def wire(self):
@@ -176,6 +176,16 @@ class Pod(Place):
             -6 route add default via fe80::1 dev eth0 src {self.ip6}""")
         run("ip", "netns", "exec", here, "sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.eth0.rp_filter=0", "net.core.somaxconn=4096")
 
+    def hosts(self, names):
+        """Name resolution inside the pod (`ip netns exec` lays these files over /etc): address → name."""
+        place = Path("/etc/netns") / self.netns
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "hosts").write_text("127.0.0.1 localhost\n::1 localhost\n" + "".join(f"{address} {name}\n" for address, name in names))
+
+    def location(self):
+        """The annotations that stand for the kubelet: where this pod's namespace and cgroup are."""
+        return {"weft.mesh/network-namespace": f"/run/netns/{self.netns}", "weft.mesh/cgroup": str(self.cgroup)}
+
     def manifest(self):
         """The Pod object."""
         labels = dict(self.labels)
@@ -185,7 +195,7 @@ class Pod(Place):
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {
                 "name": self.name, "namespace": self.namespace, "uid": f"{self.mesh.name}-{self.name}", "labels": labels,
-                "annotations": {"weft.mesh/network-namespace": f"/run/netns/{self.netns}", "weft.mesh/cgroup": str(self.cgroup), **self.annotations},
+                "annotations": {**self.location(), **self.annotations},
             },
             "spec": {"nodeName": self.node.name, "serviceAccountName": self.labels["app"]},
             "status": {

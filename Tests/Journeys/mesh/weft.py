@@ -18,9 +18,9 @@ class WeftNode:
 
     def __init__(self, node, workers=1, proxy_path=None, extra=()):
         self.node, self.mesh, self.workers = node, node.mesh, workers
-        self.state = self.mesh.directory / f"state-n{node.index}"
+        self.state = self.mesh.directory / f"state-{node.short}"
         self.pins = BPF_FILE_SYSTEM / "weft" / node.name
-        self.log_path = self.mesh.directory / f"weft-n{node.index}.log"
+        self.log_path = self.mesh.directory / f"weft-{node.short}.log"
         self.proxy_path, self.extra = proxy_path or proxy(), list(extra)
         self.process = None
 

@@ -17,10 +17,11 @@ from .weft import WeftNode
 class SimulatedNode(Place):
     """A node: a network namespace with one veth per pod and a link to the other nodes. As a place it is the host side."""
 
-    def __init__(self, mesh, index):
+    def __init__(self, mesh, index, name=None):
         self.index = index
-        self.root = mesh.cgroup / f"n{index}"
-        super().__init__(mesh, f"{mesh.name}-n{index}", f"{mesh.name}-n{index}", self.root / "host")
+        self.short = name or f"n{index}"
+        self.root = mesh.cgroup / self.short
+        super().__init__(mesh, name or f"{mesh.name}-{self.short}", f"{mesh.name}-{self.short}", self.root / "host")
         self.pods_cgroup, self.weft_cgroup = self.root / "pods", self.root / "weft"
         for made in (self.pods_cgroup, self.weft_cgroup, self.root):
             mesh.ledger.note("cgroups", str(made))
@@ -29,7 +30,7 @@ class SimulatedNode(Place):
         self.ip, self.ip6 = f"10.78.0.{index}", f"fd78::{index}"
         self.pods = {}
         self.weft = None
-        self._indexes = itertools.count(11)
+        self._next_index = 11
         self._wire()
 
     def _wire(self):
@@ -58,7 +59,8 @@ class SimulatedNode(Place):
 
     def pod(self, name, **options):
         """A new running pod."""
-        made = Pod(self, name, next(self._indexes), **options)
+        made = Pod(self, name, self._next_index, **options)
+        self._next_index += 1
         made.wire()
         self.pods[name] = made
         return made
@@ -73,10 +75,11 @@ class SimulatedNode(Place):
 
 
 class Mesh:
-    """`with Mesh(nodes=2) as mesh:` — pods and services are added, `apply()` publishes them, `start()` runs Weft on every node."""
+    """`with Mesh(nodes=2) as mesh:` — pods and services are added, `apply()` publishes them, `start()` runs Weft on every
+    node. `nodes` is how many, or their names; without a `name` worlds get distinct ones, so several fit on one machine."""
 
-    def __init__(self, nodes=2, prefix="wj", directory=None):
-        self.name = f"{prefix}-" + "".join(random.choices(string.ascii_lowercase + string.digits, k=4))
+    def __init__(self, nodes=2, name=None, directory=None):
+        self.name = name or "wj-" + "".join(random.choices(string.ascii_lowercase + string.digits, k=4))
         self.ledger = Ledger(self.name)
         self.directory = Path(directory or tempfile.mkdtemp(prefix=f"{self.name}-"))
         self.directory.chmod(0o755)
@@ -90,7 +93,8 @@ class Mesh:
         self.extra = {}
         self.published = manifests.Directory(self.directory / "manifests")
         try:
-            self.nodes = [SimulatedNode(self, index + 1) for index in range(nodes)]
+            names = [None] * nodes if isinstance(nodes, int) else nodes
+            self.nodes = [SimulatedNode(self, index + 1, name) for index, name in enumerate(names)]
             for near, far in itertools.combinations(self.nodes, 2):
                 near.join(far)
         except BaseException:
