@@ -1,0 +1,92 @@
+import MeshModel
+
+/// What the host was asked to play.
+struct HostOptions {
+    struct Address { var ip: IPAddress; var port: UInt16 }
+    struct UsageFault: Error { var message: String }
+
+    /// One pod per address: each listener is its own pod, so that fairness between pods can be tried.
+    var listens: [Address] = []
+    var upstreams: [Address] = []
+    var protocolHint = ProtocolHint.http1
+    var workers: UInt32 = 1
+    /// Services `h0.test` … reached by their host name instead of the listener's address.
+    var hosts = 0
+    var proxyPath: String?
+    /// Where the counters go, as Prometheus text, on SIGUSR1 and at the end.
+    var metricsPath: String?
+
+    static let usage = """
+        usage: weft-proxy-host --listen ADDRESS:PORT … --upstream ADDRESS:PORT[,ADDRESS:PORT…]
+                               [--protocol http|tcp|undeclared] [--workers N] [--hosts N] [--proxy PATH] [--metrics-file PATH]
+        Plays `weft node` towards one weft-proxy: every listener is a pod of its own, and a service at its own address.
+        """
+
+    init(_ arguments: [String]) throws(UsageFault) {
+        var rest = arguments[...]
+        while let option = rest.popFirst() {
+            guard let value = rest.popFirst() else { throw UsageFault(message: "\(option) needs a value") }
+            switch option {
+            case "--listen": listens.append(try Self.address(value, of: option))
+            case "--upstream": for part in value.split(separator: ",") { upstreams.append(try Self.address(String(part), of: option)) }
+            case "--protocol": protocolHint = try Self.hint(value)
+            case "--workers": workers = try Self.number(value, of: option, in: 1...Limits.workersMax)
+            case "--hosts": hosts = try Self.number(value, of: option, in: 0...100_000)
+            case "--proxy": proxyPath = value
+            case "--metrics-file": metricsPath = value
+            default: throw UsageFault(message: "unknown option \(option)")
+            }
+        }
+        guard !listens.isEmpty, !upstreams.isEmpty else { throw UsageFault(message: "--listen and --upstream are needed") }
+    }
+
+    private static func address(_ text: String, of option: String) throws(UsageFault) -> Address {
+        guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]),
+            let ip = IPAddress(String(text[..<colon].drop { $0 == "[" }.prefix { $0 != "]" }))
+        else { throw UsageFault(message: "\(option): '\(text)' is not ADDRESS:PORT") }
+        return Address(ip: ip, port: port)
+    }
+
+    private static func hint(_ text: String) throws(UsageFault) -> ProtocolHint {
+        switch text {
+        case "http": .http1
+        case "tcp": .tcp
+        case "undeclared": .undeclared
+        default: throw UsageFault(message: "--protocol: '\(text)' is none of http, tcp, undeclared")
+        }
+    }
+
+    private static func number<Number: FixedWidthInteger>(_ text: String, of option: String, in range: ClosedRange<Int>) throws(UsageFault) -> Number {
+        guard let value = Int(text), range.contains(value) else {
+            throw UsageFault(message: "\(option): '\(text)' is not a number from \(range.lowerBound) to \(range.upperBound)")
+        }
+        return Number(value)
+    }
+}
+
+extension HostOptions {
+    /// The listeners' pods as workloads; the upstreams as endpoints of a service at the listeners' address, or of each host name.
+    var meshState: MeshState {
+        let endpoints = upstreams.map { Endpoint(address: $0.ip, port: $0.port) }
+        let pods = listens.indices.map { index in
+            Workload(
+                uid: "host-pod-\(index + 1)", name: "client-\(index + 1)", namespace: "test", nodeName: "host",
+                addresses: [podAddress(index)], app: "client-\(index + 1)", isMeshed: true)
+        }
+        let services = hosts > 0
+            ? (0..<hosts).map {
+                Service(namespace: "test", name: "h\($0)", isHeadless: true, ports: [
+                    ServicePort(name: "http", port: listens[0].port, protocolHint: protocolHint, endpoints: [endpoints[$0 % endpoints.count]])
+                ])
+            }
+            : Set(listens.map(\.ip)).sorted().enumerated().map { index, ip in
+                Service(namespace: "test", name: "service-\(index + 1)", addresses: [ip], ports: listens.filter { $0.ip == ip }.map {
+                    ServicePort(name: "port-\($0.port)", port: $0.port, protocolHint: protocolHint, endpoints: endpoints)
+                })
+            }
+        return MeshState(nodeName: "host", workloads: pods, services: services)
+    }
+
+    /// An address of the benchmarking network (RFC 2544): a name for the pod, never sent to.
+    func podAddress(_ index: Int) -> IPAddress { IPAddress("198.18.\(index / 250).\(index % 250 + 1)")! }
+}

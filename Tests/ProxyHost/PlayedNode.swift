@@ -1,0 +1,205 @@
+import CLinux
+import ControlChannel
+import Glibc
+import MeshModel
+import Telemetry
+
+/// One line on stderr.
+func say(_ line: String) { _ = line.withCString { write(2, $0, strlen($0)) } }
+
+struct HostFault: Error { var message: String }
+
+/// One end of a control channel; a class because noncopyable sockets cannot be array elements.
+final class Channel {
+    var socket: ControlSocket
+    init(_ descriptor: Int32) { socket = ControlSocket(adopting: descriptor) }
+}
+
+/// What `weft node` is to its proxy, without BPF and without root: the proxy cannot tell the difference.
+final class PlayedNode {
+    private let options: HostOptions
+    private let control: Channel
+    private let stocks: [Channel]
+    private let signals: Int32
+    private let counters: Int32
+    private let proxy: pid_t
+
+    /// Makes channels and shared memory, starts the proxy and tells it everything.
+    init(_ options: HostOptions) throws {
+        self.options = options
+        let wanted: [Int32] = [SIGTERM, SIGINT, SIGUSR1, SIGCHLD]
+        signals = clinux_signal_descriptor(wanted, wanted.count)
+        guard signals >= 0 else { throw HostFault(message: "signalfd: errno \(-signals)") }
+        let descriptorLimit = clinux_raise_descriptor_limit()
+        counters = try CountersRegion.create()
+        let heartbeat = clinux_memory_sealed("weft-heartbeat", nil, 4096, false)
+        guard heartbeat >= 0 else { throw HostFault(message: "memfd_create: errno \(-heartbeat)") }
+
+        var theirs: [Int32] = []
+        func channel() throws(ControlFault) -> Channel {
+            let (mine, other) = try ControlSocket.pair(nonBlocking: false)
+            theirs.append(other)
+            return Channel(mine)
+        }
+        control = try channel()
+        stocks = try (0..<options.workers).map { _ in try channel() }
+        proxy = try Self.start(options.proxyPath ?? Self.besideThisProgram("weft-proxy"), descriptors: theirs)
+        for descriptor in theirs { clinux_close(descriptor) }
+
+        try control.socket.send(ProxyHello(
+            incarnation: 1, workers: options.workers, nodeName: "host",
+            descriptorLimit: UInt32(clamping: descriptorLimit), heartbeat: heartbeat, counters: counters))
+        clinux_close(heartbeat)
+        try publishSnapshot()
+        for (index, listen) in options.listens.enumerated() { try addPod(index, listening: listen) }
+    }
+
+    private func publishSnapshot() throws {
+        var writer = SnapshotWriter()
+        let change = try writer.update(options.meshState)
+        for image in change.shards {
+            let shard = try image.sealedMemory()
+            defer { clinux_close(shard) }
+            try control.socket.send(ShardPublished(
+                family: image.id.family.rawValue, index: image.id.index, version: image.version, shard: shard))
+        }
+        try control.socket.send(SnapshotComplete(generation: change.generation))
+    }
+
+    private func addPod(_ index: Int, listening at: HostOptions.Address) throws {
+        let pod = UInt32(index + 1)
+        guard let address = AddressBytes(options.podAddress(index).bytes) else { throw HostFault(message: "a pod address is 16 bytes") }
+        try control.socket.send(PodAdded(pod: pod, namespaceCookie: UInt64(pod), addresses: [address], flags: [.outbound]))
+        let listener = try Self.listen(at)
+        defer { clinux_close(listener) }
+        try control.socket.send(ListenerAdded(
+            pod: pod, role: .outbound, destinationFrom: .socketName, family: at.ip.isIPv4 ? .ipv4 : .ipv6, listener: listener))
+    }
+
+    /// Serves the proxy until a signal says stop or the proxy ends. The exit code.
+    func run() throws -> Int32 {
+        let descriptors = [signals, control.socket.descriptor] + stocks.map { $0.socket.descriptor }
+        var polled = descriptors.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+        while true {
+            guard poll(&polled, nfds_t(polled.count), -1) >= 0 else { continue }
+            for (index, entry) in polled.enumerated() where entry.revents != 0 {
+                switch index {
+                case 0: if let code = try signal() { return code }
+                case 1: try hear()
+                default: try deliver(on: stocks[index - 2])
+                }
+            }
+        }
+    }
+
+    private func signal() throws -> Int32? {
+        switch clinux_next_signal(signals) {
+        case SIGUSR1:
+            try writeMetrics()
+        case SIGTERM, SIGINT:
+            try writeMetrics()
+            kill(proxy, SIGTERM)
+            var status: Int32 = 0
+            // A proxy that does not end by itself within a second is ended.
+            for _ in 0..<100 where waitpid(proxy, &status, WNOHANG) == 0 { usleep(10_000) }
+            kill(proxy, SIGKILL)
+            return 0
+        case SIGCHLD:
+            var status: Int32 = 0
+            guard clinux_reap(&status) == proxy else { return nil }
+            say("weft-proxy-host: weft-proxy ended (\(clinux_exited(status) ? "exit code" : "signal") \(clinux_exit_detail(status)))\n")
+            return 1
+        default: break
+        }
+        return nil
+    }
+
+    private func hear() throws {
+        guard let message = try control.socket.receive() else { return }
+        switch message.kind {
+        case .proxyReady: say("weft-proxy-host: ready\n")
+        case .snapshotRefused:
+            throw HostFault(message: "the proxy refused the snapshot: \(try SnapshotRefused(message).reason)")
+        default: break
+        }
+    }
+
+    private func deliver(on stock: Channel) throws {
+        guard let message = try stock.socket.receive() else { return }
+        guard message.kind == .socketsWanted else { return }
+        let wanted = try SocketsWanted(message)
+        guard wanted.socketKind == .plain else {
+            try stock.socket.send(SocketsRefused(pod: wanted.pod, family: wanted.family, socketKind: wanted.socketKind, errorNumber: UInt32(EPERM)))
+            return
+        }
+        var sockets: [Int32] = []
+        for _ in 0..<min(wanted.count, SocketsWanted.countMax) {
+            let socket = clinux_stock_socket(wanted.family == .ipv6, 0)
+            guard socket >= 0 else { break }
+            sockets.append(socket)
+        }
+        defer { for socket in sockets { clinux_close(socket) } }
+        if sockets.isEmpty {
+            try stock.socket.send(SocketsRefused(pod: wanted.pod, family: wanted.family, socketKind: .plain, errorNumber: UInt32(EMFILE)))
+        } else {
+            try stock.socket.send(SocketsMade(pod: wanted.pod, family: wanted.family, socketKind: .plain, sockets: sockets))
+        }
+    }
+
+    private func writeMetrics() throws {
+        guard let path = options.metricsPath else { return }
+        guard let file = fopen(path, "w") else { throw HostFault(message: "\(path): errno \(errno)") }
+        defer { fclose(file) }
+        var page = PrometheusText { chunk in _ = fwrite(chunk.baseAddress, 1, chunk.count, file) }
+        CountersReader(try CountersRegion.map(counters, writable: false)).snapshot().render(into: &page)
+        page.finish()
+    }
+}
+
+extension PlayedNode {
+    private static func start(_ path: String, descriptors: [Int32]) throws -> pid_t {
+        let stockNumbers: String = (4..<(3 + descriptors.count)).map(String.init).joined(separator: ",")
+        let texts: [String] = [path, "--control-fd", "3", "--stock-fds", stockNumbers]
+        let words: [UnsafeMutablePointer<CChar>?] = texts.map { strdup($0) }
+        defer { for word in words { free(word) } }
+        var stage: Int32 = 0
+        let pid = (words + [nil]).withUnsafeBufferPointer { arguments in
+            descriptors.withUnsafeBufferPointer { descriptors in
+                var child = clinux_spawn()
+                child.path = UnsafePointer(arguments[0])
+                child.arguments = arguments.baseAddress
+                child.environment = UnsafePointer(environ)
+                child.descriptors = descriptors.baseAddress
+                child.descriptor_count = descriptors.count
+                child.cgroup_procs = -1
+                child.user = geteuid() == 0 ? uid_t(CLINUX_PROXY_USER) : 0
+                return clinux_spawn_child(&child, &stage)
+            }
+        }
+        guard pid > 0 else { throw HostFault(message: "\(path) does not start: stage \(stage), errno \(-pid)") }
+        return pid
+    }
+
+    private static func besideThisProgram(_ name: String) -> String {
+        var bytes = [CChar](repeating: 0, count: 4096)
+        let count = readlink("/proc/self/exe", &bytes, bytes.count)
+        let own = String(decoding: bytes.prefix(max(0, count)).map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        return own.prefix(upTo: own.lastIndex(of: "/") ?? own.startIndex) + "/" + name
+    }
+
+    private static func listen(_ at: HostOptions.Address) throws -> Int32 {
+        var target = clinux_address()
+        at.ip.bytes.withUnsafeBytes {
+            target.high = $0.loadUnaligned(as: UInt64.self)
+            target.low = $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self)
+        }
+        target.port = at.port
+        let listener = socket(at.ip.isIPv4 ? AF_INET : AF_INET6, Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        var one: Int32 = 1
+        setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, 4)
+        setsockopt(listener, Int32(IPPROTO_TCP), TCP_NODELAY, &one, 4)
+        let bound = clinux_bind(listener, &target)
+        guard bound == 0, Glibc.listen(listener, 4096) == 0 else { throw HostFault(message: "\(at.ip):\(at.port) cannot be listened on: errno \(bound == 0 ? errno : -bound)") }
+        return listener
+    }
+}
