@@ -66,6 +66,16 @@ def shop():
         _close(world)
 
 
+@pytest.fixture(scope="module")
+def impatient():
+    """A shop whose proxies wait less and carry less, so that limits are met within seconds."""
+    world = _open()
+    try:
+        yield world.start(limits={"headMilliseconds": 1200, "replyMilliseconds": 1500, "bodyBytesMax": 1_000_000})
+    finally:
+        _close(world)
+
+
 @pytest.fixture
 def fresh():
     """Makes shops of one's own, for scenarios that break things: `fresh()` or `fresh(start=False, failure="closed")`."""

@@ -22,7 +22,7 @@ spec:
 
 def faults(shop, node=0):
     """What `weft status` tells about the configuration."""
-    return shop.nodes[node].weft.status()["faults"]
+    return shop.nodes[node].weft.status()["configuration"]["faults"]
 
 
 def served_by(shop):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from . import manifests
 from .ledger import Ledger
-from .machine import cgroup2, run
+from .machine import cgroup2, proxy, run
 from .pods import Place, Pod, batch
 from .weft import WeftNode
 
@@ -145,15 +145,24 @@ class Mesh:
         """Publishes the objects; each file is replaced at once."""
         self.published.write(self.objects() | self.extra)
 
-    def start(self, workers=1, enrolled=None, wait=True):
-        """Publishes everything and runs Weft on every node; returns when every meshed pod is enrolled."""
+    def start(self, workers=1, enrolled=None, wait=True, limits=None):
+        """Publishes everything and runs Weft on every node; returns when every meshed pod is enrolled. `limits` changes
+        limits of the proxies by name."""
         self.apply()
         for node in self.nodes:
-            node.weft = WeftNode(node, workers=workers)
+            node.weft = WeftNode(node, workers=workers, proxy_path=self.limited_proxy(limits) if limits else None)
             node.weft.start()
         if wait:
             self.ready(enrolled)
         return self
+
+    def limited_proxy(self, limits):
+        """A program that runs weft-proxy with other limits."""
+        script = self.directory / "weft-proxy-limited"
+        options = " ".join(f"--limit {name}={value}" for name, value in limits.items())
+        script.write_text(f'#!/bin/sh\nexec {proxy()} "$@" {options}\n')
+        script.chmod(0o755)
+        return script
 
     def ready(self, enrolled=None):
         """Waits until every node answers ready and has enrolled its meshed pods."""
