@@ -1,1 +1,186 @@
-// Capture
+internal import CLibBPF
+internal import CLinux
+internal import CaptureABI
+import Glibc
+
+/// The hooks that capture pods' connections: loads and attaches them, and says which pods are captured and how.
+///
+/// Everything it makes is pinned, so a node that is killed leaves the hooks in force (each pod's `failClosed` then decides), and the next node finds them:
+/// maps are taken over with their contents, links keep their place and get this build's programs.
+///
+/// One thread owns it. Not `Sendable`.
+public final class Capture {
+    /// Port of the outbound listeners inside pods (127.0.0.1 and ::1).
+    public static let outboundPort = UInt16(CAPTURE_OUTBOUND_PORT)
+    /// Port of the transparent inbound listeners inside pods.
+    public static let inboundPort = UInt16(CAPTURE_INBOUND_PORT)
+    /// Slots of the heartbeat.
+    public static let workersMax = CAPTURE_WORKERS_MAX
+    /// Captured IPv6 connections are spread over this prefix: `local` route to `lo` in every pod that is captured.
+    public static let spreadPrefix6 = "fd6d:6573:6800::/64"
+    /// Metric labels of the verdicts, in the order of their counters in ``verdicts``.
+    public static let verdictNames: [String] = (0..<UInt32(CAPTURE_VERDICT_COUNT.rawValue)).map { String(cString: capture_verdict_name($0)) }
+
+    private let pins: Pins
+    private let image: [UInt8]
+    private let workers: UInt32
+    private let pods: KernelMap<UInt64, capture_pod>
+    private let excludedPorts: KernelMap<capture_port_key, UInt8>
+    private let excludedPrefixes: KernelMap<capture_prefix_key, UInt8>
+    private let listeners: KernelMap<capture_listener_key, UInt64>
+    private let heartbeatDescriptor, heartbeatReader, verdictsReader: Descriptor
+    private let adopted: [UInt64]
+
+    /// An mmapable array of u64, one slot for each worker, to stamp with CLOCK_MONOTONIC nanoseconds every 100 ms. The hooks take the proxy for gone
+    /// when no worker's stamp is younger than 2 s. Belongs to this object; for the proxy.
+    public var heartbeat: Int32 { heartbeatDescriptor.number }
+    /// The same map through a descriptor that only reads.
+    public var heartbeatReadOnly: Int32 { heartbeatReader.number }
+    /// An mmapable array of u64, one counter for each of ``verdictNames``, through a descriptor that only reads.
+    public var verdicts: Int32 { verdictsReader.number }
+
+    /// Loads, attaches and pins the hooks, or takes over those a previous node left.
+    public init(_ configuration: CaptureConfiguration) throws(CaptureError) {
+        precondition((1...Self.workersMax).contains(configuration.workers), "the heartbeat has \(Self.workersMax) slots")
+        workers = UInt32(configuration.workers)
+        pins = Pins(root: configuration.pinDirectory)
+        image = try Self.read(configuration.objectPath)
+        guard geteuid() == 0 else {
+            throw .lacking("loading BPF programs needs root (CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN): run weft node as root.")
+        }
+        try pins.make()
+        let object = try CaptureObject(opening: image, pins: pins)
+        if !object.fitsPinnedMaps(pins) {
+            // An older build's records. Its captures cannot be continued, so they end here and these begin.
+            try pins.removeAll()
+            try pins.make()
+        }
+        object.setConstants(capture_constants(network_namespace: 0, workers: workers, zero: 0))
+        let programs = try object.load { $0 != Self.namespaceProgram }
+        try Self.attach(Self.nodePrograms, of: programs, to: configuration.weftNodeCgroup, pins)
+        try Self.attach(Self.podPrograms, of: programs, to: configuration.podsCgroup, pins)
+        pods = try KernelMap(pinned: pins, "pods")
+        excludedPorts = try KernelMap(pinned: pins, "excluded_ports")
+        excludedPrefixes = try KernelMap(pinned: pins, "excluded_prefixes")
+        listeners = try KernelMap(pinned: pins, "listeners")
+        heartbeatDescriptor = try Descriptor(bpf_obj_get(pins.map("heartbeat")), "cannot open the heartbeat")
+        heartbeatReader = try Self.openReadOnly(pins.map("heartbeat"))
+        verdictsReader = try Self.openReadOnly(pins.map("verdicts"))
+        adopted = Array(Set(try pods.keys()).union(pins.namespaceCookies()))
+    }
+
+    /// Namespaces that a previous node left enrolled, wholly or in part. Enrol them again (listeners die with their holder) or unenrol them.
+    public func adoptedNamespaceCookies() -> [UInt64] { adopted }
+
+    /// Captures a pod, or changes how it is captured. New sockets only: existing connections stay what they are.
+    ///
+    /// The pod's record goes last, so nothing is redirected before there is somebody to take it.
+    public func enrol(_ pod: PodCapture) throws(CaptureError) {
+        let cookie = pod.namespaceCookie
+        try setListener(pod.outboundListener4, cookie, CAPTURE_DIRECTION_OUTBOUND, family: 4)
+        try setListener(pod.outboundListener6, cookie, CAPTURE_DIRECTION_OUTBOUND, family: 6)
+        try setListener(pod.inboundListener4, cookie, CAPTURE_DIRECTION_INBOUND, family: 4)
+        try setListener(pod.inboundListener6, cookie, CAPTURE_DIRECTION_INBOUND, family: 6)
+        try setExclusions(cookie, ports: ExcludedPort.all(of: pod), prefixes: Set(pod.excludedOutboundPrefixes))
+        try attachToNamespace(pod)
+        try pods.set(cookie, capture_pod(pod))
+    }
+
+    /// Ends a pod's capture and leaves nothing of it. The pod's record goes first; connections already on their way still find the listener.
+    public func unenrol(namespaceCookie cookie: UInt64) throws(CaptureError) {
+        try pods.remove(cookie)
+        try pins.removeLink(pins.link(namespaceCookie: cookie))
+        for direction in [CAPTURE_DIRECTION_OUTBOUND, CAPTURE_DIRECTION_INBOUND] {
+            for family: UInt32 in [4, 6] { try setListener(-1, cookie, direction, family: family) }
+        }
+        try setExclusions(cookie, ports: [], prefixes: [])
+    }
+
+    /// Detaches and unpins everything. The object is of no use afterwards.
+    public func detach() throws(CaptureError) { try pins.removeAll() }
+
+    /// Detaches and unpins what a killed node left below `pinDirectory`; fine when there is nothing.
+    public static func cleanup(pinDirectory: String) throws(CaptureError) { try Pins(root: pinDirectory).removeAll() }
+}
+
+extension Capture {
+    /// Programs on the pods' cgroup. The last one hooked is the one that redirects: by then all others can do their part.
+    private static let podPrograms = ["weft_sockops_pods", "weft_getpeername4", "weft_getpeername6", "weft_connect4", "weft_connect6"]
+    /// Programs on the node's own cgroup.
+    private static let nodePrograms = ["weft_sock_create", "weft_sockops_node", "weft_getsockopt"]
+    /// The program in each pod's namespace.
+    private static let namespaceProgram = "weft_sk_lookup"
+
+    private static func attach(_ names: [String], of programs: borrowing LoadedPrograms, to cgroup: String, _ pins: Pins) throws(CaptureError) {
+        let target = try Descriptor(open(cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC), "cannot open the cgroup \(cgroup)")
+        var status = stat(), system = statfs()
+        guard fstat(target.number, &status) == 0, fstatfs(target.number, &system) == 0 else {
+            throw .failed(step: "cannot look at the cgroup \(cgroup)", errorNumber: errno)
+        }
+        // CGROUP2_SUPER_MAGIC of <linux/magic.h>.
+        guard UInt32(truncatingIfNeeded: system.f_type) == 0x6367_7270 else {
+            throw .lacking("\(cgroup) is not in a cgroup v2 hierarchy, where alone programs can be attached: mount -t cgroup2 none /sys/fs/cgroup/unified.")
+        }
+        let identity = UInt64(status.st_ino)
+        for name in names {
+            try programs.attach(name, to: target, pinnedAt: pins.link(name)) { $0.cgroup.cgroup_id == identity }
+        }
+    }
+
+    private func attachToNamespace(_ pod: PodCapture) throws(CaptureError) {
+        var status = stat()
+        guard fstat(pod.namespaceFD, &status) == 0 else { throw .failed(step: "cannot look at the pod's namespace", errorNumber: errno) }
+        let identity = UInt32(truncatingIfNeeded: status.st_ino)
+        let object = try CaptureObject(opening: image, pins: pins)
+        object.setConstants(capture_constants(network_namespace: pod.namespaceCookie, workers: workers, zero: 0))
+        let programs = try object.load { $0 == Self.namespaceProgram }
+        // A copy, since the caller keeps its own.
+        let namespace = try Descriptor(fcntl(pod.namespaceFD, F_DUPFD_CLOEXEC, 0), "cannot hold the pod's namespace")
+        try programs.attach(Self.namespaceProgram, to: namespace, pinnedAt: pins.link(namespaceCookie: pod.namespaceCookie)) {
+            $0.netns.netns_ino == identity
+        }
+    }
+
+    private func setListener(_ listener: Int32, _ cookie: UInt64, _ direction: capture_direction, family: UInt32) throws(CaptureError) {
+        let key = capture_listener_key(network_namespace: cookie, direction: direction.rawValue, family: family)
+        if listener >= 0 {
+            try listeners.set(key, UInt64(listener))
+        } else {
+            try listeners.remove(key)
+        }
+    }
+
+    /// Brings the exclusions of one pod in line: new ones first, so that no port is captured for a moment that should not be.
+    private func setExclusions(_ cookie: UInt64, ports: Set<ExcludedPort>, prefixes: Set<PodCapture.Prefix>) throws(CaptureError) {
+        for port in ports { try excludedPorts.set(port.key(cookie), 1) }
+        for key in try excludedPorts.keys() where key.network_namespace == cookie && !ports.contains(ExcludedPort(key)) {
+            try excludedPorts.remove(key)
+        }
+        let wanted = prefixes.map { capture_prefix_key($0, cookie) }
+        for key in wanted { try excludedPrefixes.set(key, 1) }
+        let kept = Set(wanted.map(\.prefix))
+        for key in try excludedPrefixes.keys() where key.namespaceCookie == cookie && !kept.contains(key.prefix) {
+            try excludedPrefixes.remove(key)
+        }
+    }
+
+    private static func openReadOnly(_ path: String) throws(CaptureError) -> Descriptor {
+        var options = bpf_obj_get_opts()
+        options.sz = MemoryLayout<bpf_obj_get_opts>.size
+        options.file_flags = UInt32(BPF_F_RDONLY)
+        return try Descriptor(bpf_obj_get_opts(path, &options), "cannot open \(path) for reading")
+    }
+
+    private static func read(_ path: String) throws(CaptureError) -> [UInt8] {
+        let file = Descriptor(adopting: open(path, O_RDONLY | O_CLOEXEC))
+        var status = stat()
+        guard file.number >= 0, fstat(file.number, &status) == 0 else {
+            throw .lacking("cannot read the BPF object \(path) (\(String(cString: strerror(errno)))): make builds it beside the executables; or name it with --bpf-object.")
+        }
+        let bytes = [UInt8](unsafeUninitializedCapacity: Int(status.st_size)) { buffer, count in
+            count = max(0, Glibc.read(file.number, buffer.baseAddress, buffer.count))
+        }
+        guard bytes.count == Int(status.st_size) else { throw .failed(step: "cannot read \(path)", errorNumber: errno) }
+        return bytes
+    }
+}

@@ -1,0 +1,75 @@
+internal import CLibBPF
+internal import CLinux
+import Glibc
+
+/// The pin directory: `maps/NAME`, `links/PROGRAM`, and `links/namespace-COOKIE` for each enrolled pod.
+///
+/// What is pinned lives on without this process. A pin is the only record of a link: nothing has to be remembered between a node and its successor.
+struct Pins {
+    let root: String
+
+    var maps: String { root + "/maps" }
+    var links: String { root + "/links" }
+
+    func map(_ name: String) -> String { maps + "/" + name }
+    func link(_ program: String) -> String { links + "/" + program }
+
+    private static let namespacePrefix = "namespace-"
+    func link(namespaceCookie: UInt64) -> String { links + "/" + Self.namespacePrefix + String(namespaceCookie, radix: 16) }
+
+    /// Makes the directories; refuses a place where nothing can be pinned.
+    func make() throws(CaptureError) {
+        for path in [root, maps, links] where mkdir(path, 0o700) != 0 && errno != EEXIST {
+            throw .failed(step: "cannot make \(path)", errorNumber: errno)
+        }
+        var status = statfs()
+        guard statfs(root, &status) == 0 else { throw .failed(step: "cannot look at \(root)", errorNumber: errno) }
+        // BPF_FS_MAGIC of <linux/magic.h>.
+        guard UInt32(truncatingIfNeeded: status.f_type) == 0xcafe_4a11 else {
+            for path in [links, maps, root] { rmdir(path) }
+            throw .lacking("\(root) is not in a BPF file system, so hooks would not survive a restart: mount -t bpf bpf /sys/fs/bpf.")
+        }
+    }
+
+    /// Namespaces for which a link is pinned.
+    func namespaceCookies() -> [UInt64] {
+        Self.names(in: links).compactMap { name in
+            name.hasPrefix(Self.namespacePrefix) ? UInt64(name.dropFirst(Self.namespacePrefix.count), radix: 16) : nil
+        }
+    }
+
+    /// Detaches a pinned link and forgets it. A link whose cgroup or namespace is gone has nothing left to detach.
+    func removeLink(_ path: String) throws(CaptureError) {
+        let link = Descriptor(adopting: bpf_obj_get(path))
+        if link.number < 0 {
+            if errno == ENOENT { return }
+            throw .failed(step: "cannot open the link at \(path)", errorNumber: errno)
+        }
+        bpf_link_detach(link.number)
+        guard unlink(path) == 0 || errno == ENOENT else { throw .failed(step: "cannot remove \(path)", errorNumber: errno) }
+    }
+
+    /// Detaches and removes everything. Connect hooks go first: until the rest is gone too, new connections are plain ones.
+    func removeAll() throws(CaptureError) {
+        guard access(root, F_OK) == 0 else { return }
+        let connectFirst = Self.names(in: links).sorted { $0.contains("connect") && !$1.contains("connect") }
+        for name in connectFirst { try removeLink(link(name)) }
+        for name in Self.names(in: maps) {
+            guard unlink(map(name)) == 0 || errno == ENOENT else { throw .failed(step: "cannot remove \(map(name))", errorNumber: errno) }
+        }
+        for path in [links, maps, root] {
+            guard rmdir(path) == 0 || errno == ENOENT else { throw .failed(step: "cannot remove \(path)", errorNumber: errno) }
+        }
+    }
+
+    private static func names(in directory: String) -> [String] {
+        guard let stream = opendir(directory) else { return [] }
+        defer { closedir(stream) }
+        var names: [String] = []
+        while let entry = readdir(stream) {
+            let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+            if name != "." && name != ".." { names.append(name) }
+        }
+        return names
+    }
+}
