@@ -207,7 +207,9 @@ actor ControlPlane {
         var time = timespec()
         clock_gettime(CLOCK_MONOTONIC, &time)
         let now = UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
-        let stamps = (0..<heartbeat.count).map { heartbeat[$0] }.filter { $0 > 0 }
+        // Stamps of workers that an earlier, larger proxy had stay behind; the counters know how many there are now.
+        let workers = instruments.counters.map { $0.reader.workers } ?? 0
+        let stamps = (0..<(workers > 0 ? min(workers, heartbeat.count) : heartbeat.count)).map { heartbeat[$0] }.filter { $0 > 0 }
         guard let oldest = stamps.min() else { return nil }
         return Int(clamping: (now > oldest ? now - oldest : 0) / 1_000_000)
     }

@@ -14,6 +14,11 @@ public struct DirectoryReading: Sendable, Equatable {
     public var failure: String?
     /// Subdirectories, which are not read.
     public var subdirectories: [String] = []
+
+    public init(files: [String: File] = [:], failure: String? = nil) {
+        self.files = files
+        self.failure = failure
+    }
 }
 
 /// Reads the manifests of a directory: `*.yaml`, `*.yml`, `*.json`, symbolic links followed, hidden files and

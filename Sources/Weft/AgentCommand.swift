@@ -1,7 +1,7 @@
 import Agent
 import ArgumentParser
 
-struct AgentCommand: AsyncParsableCommand {
+struct AgentCommand: ConcurrentCommand {
     static let configuration = CommandConfiguration(
         commandName: "agent",
         abstract: "The control plane of one node (started by weft node).",
@@ -33,7 +33,7 @@ struct AgentCommand: AsyncParsableCommand {
     }
 }
 
-extension ListenAddress: @retroactive ExpressibleByArgument {
+extension ListenAddress: ExpressibleByArgument {
     public init?(argument: String) { self.init(argument) }
     public var defaultValueDescription: String { description }
 }

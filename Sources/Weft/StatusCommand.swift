@@ -1,9 +1,10 @@
 import Agent
 import ArgumentParser
 import AsyncHTTPClient
+import Glibc
 import NIOCore
 
-struct StatusCommand: AsyncParsableCommand {
+struct StatusCommand: ConcurrentCommand {
     static let configuration = CommandConfiguration(
         commandName: "status", abstract: "Show what Weft does on this node: processes, pods, services, faults, and whether all agree.")
 

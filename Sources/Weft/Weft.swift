@@ -9,25 +9,30 @@ import Dispatch
 enum Entry {
     static func main() {
         do {
-            let command = try Weft.parseAsRoot()
-            if var command = command as? any AsyncParsableCommand {
-                Task {
-                    do {
-                        try await command.run()
-                        Weft.exit()
-                    } catch {
-                        Weft.exit(withError: error)
-                    }
-                }
-                dispatchMain()
-            }
-            var synchronous = command
-            try synchronous.run()
+            var command = try Weft.parseAsRoot()
+            if let concurrent = command as? any ConcurrentCommand { start(concurrent) }
+            try command.run()
         } catch {
             Weft.exit(withError: error)
         }
     }
+
+    private static func start(_ command: some ConcurrentCommand) -> Never {
+        Task {
+            var command = command
+            do {
+                try await command.run()
+                Weft.exit()
+            } catch {
+                Weft.exit(withError: error)
+            }
+        }
+        dispatchMain()
+    }
 }
+
+/// A command that runs on the concurrency runtime.
+protocol ConcurrentCommand: AsyncParsableCommand, Sendable {}
 
 struct Weft: ParsableCommand {
     static let configuration = CommandConfiguration(
