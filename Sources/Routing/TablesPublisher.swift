@@ -52,6 +52,9 @@ public final class TablesPublisher: @unchecked Sendable {
     /// The generation workers find at their next turn.
     public var generation: UInt64 { newest.generation }
 
+    /// The newest tables, for reading on the control thread.
+    public var currentView: TablesView { newest.view }
+
     /// Older generations that some worker may still read.
     public var retiredCount: Int { retired.count }
 

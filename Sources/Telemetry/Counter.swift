@@ -7,6 +7,7 @@ public enum Counter: UInt8, Sendable, CaseIterable {
     case connectionsClosedOutbound, connectionsClosedInbound
     case connectionsRefusedPodConnections, connectionsRefusedPodMemory, connectionsRefusedDescriptors
     case connectionsRefusedNoDestination, connectionsRefusedOwnPort, connectionsRefusedUnknownPod
+    case connectionsHandedOver
     case connectionsOpen
     case opaqueDeclared, opaqueServerFirst, opaqueNotHTTP
     // Upstream connections
@@ -66,6 +67,8 @@ public enum Counter: UInt8, Sendable, CaseIterable {
         case .connectionsRefusedNoDestination: .refused("no_destination")
         case .connectionsRefusedOwnPort: .refused("own_port")
         case .connectionsRefusedUnknownPod: .refused("unknown_pod")
+        case .connectionsHandedOver:
+            .init(name: "weft_connections_handed_over_total", help: "Downstream connections given to a worker with fewer.")
         case .connectionsOpen:
             .init(name: "weft_connections_open", help: "Downstream connections open now.", kind: .gauge)
         case .opaqueDeclared: .opaque("declared")

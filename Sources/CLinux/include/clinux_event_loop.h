@@ -2,6 +2,7 @@
 // What the event loop needs of Linux and the Swift importer cannot express: epoll's packed union, _GNU_SOURCE functions, socket addresses
 // as one flat record. Everything is static inline, so a call from Swift costs what it costs in C.
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdint.h>
@@ -77,6 +78,7 @@ static inline socklen_t clinux_address_to(const struct clinux_address *a, struct
     return sizeof *v6;
 }
 
+extern int getentropy(void *, size_t);
 extern int accept4(int, struct sockaddr *__restrict, socklen_t *__restrict, int);
 /// The accepted descriptor (non-blocking, close-on-exec), or -errno.
 static inline int clinux_accept(int listener, struct clinux_address *peer) {
@@ -132,3 +134,17 @@ static inline void clinux_reset_on_close(int fd) {
 }
 static inline void clinux_store_relaxed(uint64_t *slot, uint64_t value) { __atomic_store_n(slot, value, __ATOMIC_RELAXED); }
 static inline uint64_t clinux_load_relaxed(const uint64_t *slot) { return __atomic_load_n(slot, __ATOMIC_RELAXED); }
+/// Sends a FIN: nothing more will come from us.
+static inline void clinux_end_output(int fd) { shutdown(fd, SHUT_WR); }
+/// A close-on-exec duplicate, or -errno.
+static inline int clinux_duplicate(int fd) {
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    return copy < 0 ? -errno : copy;
+}
+static inline void clinux_make_non_blocking(int fd) { fcntl(fd, F_SETFL, fcntl(fd, F_GETFL, 0) | O_NONBLOCK); }
+/// 64 bits from the kernel's generator.
+static inline uint64_t clinux_random_word(void) {
+    uint64_t word = 0;
+    if (getentropy(&word, sizeof word)) word = clinux_monotonic_nanoseconds();
+    return word;
+}

@@ -1,0 +1,92 @@
+import CLinux
+import EventLoop
+import Glibc
+import Upstream
+
+// How connections end.
+extension Worker {
+    /// Closes once everything is out.
+    /// - Parameter lingers: the client may still be sending; then closing at once would reset the connection and lose the reply.
+    mutating func closeAfterFlush(_ connection: ConnectionPlace, _ index: UInt32, lingers: Bool = false) {
+        if !connection.pointee.input.isEmpty {
+            connection.pointee.input.removeAll()
+            connection.pointee.input.releaseIfEmpty()
+        }
+        connection.pointee.inputIsFresh = lingers
+        connection.pointee.stage = .flushing
+        deadlines.set(index, at: after(milliseconds: limits.stallMilliseconds))
+        if connection.pointee.output.isEmpty { finishClosing(connection, index) }
+    }
+
+    /// The last byte is with the kernel.
+    mutating func finishClosing(_ connection: ConnectionPlace, _ index: UInt32) {
+        let lingers = connection.pointee.inputIsFresh || connection.pointee.canRead
+        guard lingers, !connection.pointee.sawEnd, !connection.pointee.isBroken else { return drop(connection, index) }
+        clinux_end_output(connection.pointee.descriptor)
+        connection.pointee.hasShutDown = true
+        connection.pointee.stage = .lingering
+        deadlines.set(index, at: after(milliseconds: limits.lingerMilliseconds))
+        readLingering(connection, index)
+    }
+
+    /// Drops what still arrives, a bounded amount per turn, until the client's FIN.
+    mutating func readLingering(_ connection: ConnectionPlace, _ index: UInt32) {
+        guard connection.pointee.canRead else { return }
+        switch EventLoop.receive(connection.pointee.descriptor, into: receiveMemory, count: WorkerSizes.headReadBytes) {
+        case .moved: again(connection, index)
+        case .wouldBlock: connection.pointee.canRead = false
+        case .ended, .failed: drop(connection, index)
+        }
+    }
+
+    /// While the last reply leaves, only the end of the connection is of interest.
+    mutating func watchFlushing(_ connection: ConnectionPlace, _ index: UInt32) {
+        if connection.pointee.isBroken { drop(connection, index) }
+    }
+
+    /// Closes with a reset: the peer must not take what it has for the whole.
+    mutating func reset(_ connection: ConnectionPlace, _ index: UInt32) {
+        clinux_reset_on_close(connection.pointee.descriptor)
+        drop(connection, index)
+    }
+
+    /// Closes now. The place stays dead until the scheduler lets go of it, so pointers to it stay good for the rest of this turn.
+    mutating func drop(_ connection: ConnectionPlace, _ index: UInt32) {
+        guard connection.pointee.stage != .dead else { return }
+        let budget = pods.budgets.base + Int(connection.pointee.pod)
+        switch connection.pointee.role {
+        case .listener:
+            poller.forget(connection.pointee.descriptor)
+        case .downstream:
+            budget.pointee.connections -= 1
+            shared.connectionClosed(on: number)
+            ledger.connectionClosed(isInbound: connection.pointee.listener.isInbound, of: budget.pointee.slot)
+        case .upstream:
+            budget.pointee.connections -= 1
+            if connection.pointee.pool != nobody {
+                if connection.pointee.stage == .idle {
+                    pools.withdraw(index, from: connection.pointee.pool)
+                    budget.pointee.idleUpstreams -= 1
+                }
+                pools.leave(connection.pointee.pool)
+                connection.pointee.pool = nobody
+            }
+        }
+        connection.pointee.stage = .dead
+        deadlines.remove(index)
+        close(connection.pointee.descriptor)
+        connection.pointee.input.removeAll()
+        connection.pointee.input.releaseIfEmpty()
+        connection.pointee.output.removeAll()
+        connection.pointee.output.releaseIfEmpty()
+        charge(connection)
+        scheduler.enqueue(index, flow: connection.pointee.pod)
+    }
+
+    /// The scheduler has let go of a dead connection: its place is free.
+    mutating func release(_ connection: ConnectionPlace, _ index: UInt32) {
+        let pod = connection.pointee.pod
+        connections.remove(at: index)
+        if !pods.budgets[Int(pod)].isPresent { pods.recycle(pod) }
+    }
+}

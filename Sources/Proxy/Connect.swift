@@ -1,0 +1,180 @@
+import CLinux
+import ControlChannel
+import EventLoop
+import Glibc
+import HTTPCodec
+import MeshModel
+import Upstream
+
+// Step 7 of the journey, when no idle connection was there: a socket from the stock, connect(), and the message goes out.
+extension Worker {
+    /// A socket in the namespace the target needs: from the stock, or, when that is empty, from the next delivery.
+    mutating func openUpstream(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace) {
+        let key = shelf(for: exchange.pointee.target)
+        if let socket = stock.take(key, now: now) {
+            connect(number, exchange, connection, socket)
+        } else {
+            exchange.pointee.reach = .socket
+            stock.wait(exchanges.token(at: number), at: key)
+        }
+        refill(key)
+    }
+
+    private func shelf(for target: Target) -> ShelfKey {
+        ShelfKey(
+            pod: pods.budgets[Int(target.socketPod)].number, family: target.address.isIPv4 ? .ipv4 : .ipv6,
+            kind: target.source == nil ? .plain : .transparent)
+    }
+
+    mutating func refill(_ key: ShelfKey) {
+        let wanted = stock.refill(key)
+        guard wanted > 0 else { return }
+        do throws(ControlFault) {
+            try stockChannel.send(SocketsWanted(pod: key.pod, family: key.family, socketKind: key.kind, count: wanted))
+            ledger.count(.stockWanted, UInt64(wanted))
+        } catch {
+            // The channel is full or gone. Waiters fail with their deadline; the next one asks again.
+            for waiter in stock.refused(key) where exchanges.find(waiter) != nil { fail(waiter.index, .noSocket(errno: EAGAIN)) }
+        }
+    }
+
+    private mutating func connect(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace, _ socket: Int32) {
+        ledger.count(.stockTaken)
+        exchange.pointee.reach = .connecting
+        if let source = exchange.pointee.target.source {
+            // Port 0 with IP_BIND_ADDRESS_NO_PORT: the kernel chooses at connect, when it knows the whole tuple.
+            var address = source.socketAddress(port: 0)
+            let result = clinux_bind(socket, &address)
+            if result != 0 {
+                close(socket)
+                return fail(number, .connect(errno: -result))
+            }
+        }
+        var address = exchange.pointee.target.address.socketAddress(port: exchange.pointee.target.port)
+        let result = clinux_connect(socket, &address)
+        guard result == 0 || result == -EINPROGRESS else {
+            close(socket)
+            return fail(number, .connect(errno: -result))
+        }
+        var upstream = Connection(descriptor: socket, role: .upstream, stage: .connecting, pod: connection.pointee.pod)
+        upstream.exchange = number
+        upstream.address = exchange.pointee.target.address
+        upstream.port = exchange.pointee.target.port
+        guard let token = connections.insert(upstream) else {
+            close(socket)
+            return fail(number, .noSocket(errno: EMFILE))
+        }
+        let place = connections.at(token.index)
+        exchange.pointee.upstream = token.index
+        if !exchange.pointee.isRelay {
+            place.pointee.pool = pools.join(poolKey(exchange.pointee.target, callingPod: connection.pointee.pod))
+        }
+        pods.budgets.base[Int(connection.pointee.pod)].connections += 1
+        ledger.count(.upstreamConnects)
+        clinux_no_delay(socket)
+        guard poller.watch(socket, as: token) else { return fail(number, .noSocket(errno: ENOSPC)) }
+        deadlines.set(token.index, at: after(milliseconds: limits.connectMilliseconds))
+    }
+
+    /// The kernel has reported the connecting socket: it is connected, or it failed.
+    mutating func finishConnect(_ upstream: ConnectionPlace, _ index: UInt32) {
+        let number = upstream.pointee.exchange
+        let exchange = exchanges.at(number)
+        if upstream.pointee.isBroken {
+            let code = clinux_socket_error(upstream.pointee.descriptor)
+            return fail(number, .connect(errno: code == 0 ? ECONNREFUSED : code))
+        }
+        let connection = connections.at(exchange.pointee.downstream)
+        deadlines.clear(index)
+        settlePending(exchange, connection)
+        exchange.pointee.reach = .connected
+        upstream.pointee.stage = exchange.pointee.isRelay ? .relaying : .exchanging
+        if exchange.pointee.isRelay { ledger.relayOpened(exchange) }
+        guard sendUnsent(number, exchange, upstream) else { return }
+        if upstream.pointee.canRead { again(upstream, index) }
+        if upstream.pointee.output.isEmpty && (connection.pointee.canRead || connection.pointee.sawEnd) { again(connection, exchange.pointee.downstream) }
+    }
+
+    /// Hands what waited for the connection to the kernel. False when the connection failed, and with it the attempt.
+    private mutating func sendUnsent(_ number: UInt32, _ exchange: ExchangePlace, _ upstream: ConnectionPlace) -> Bool {
+        let bytes = exchange.pointee.unsent.readable
+        if !bytes.isEmpty {
+            switch transmit(upstream.pointee.descriptor, bytes.baseAddress!, count: bytes.count) {
+            case .moved(let count):
+                if count < bytes.count { _ = upstream.pointee.output.append(UnsafeRawBufferPointer(rebasing: bytes[count...])) }
+            case .wouldBlock:
+                _ = upstream.pointee.output.append(bytes)
+            case .ended, .failed:
+                fail(number, .endedBeforeReply(peerMayHaveSeen: .nothing, reused: false))
+                return false
+            }
+            exchange.pointee.seen = exchange.pointee.hasBody ? .body : .head
+        }
+        exchange.pointee.unsent.removeAll()
+        exchange.pointee.unsent.releaseIfEmpty()
+        charge(upstream)
+        return true
+    }
+
+    /// The exchange no longer waits for a connection.
+    func settlePending(_ exchange: ExchangePlace, _ connection: ConnectionPlace) {
+        switch exchange.pointee.reach {
+        case .socket, .connecting:
+            let budget = pods.budgets.base + Int(connection.pointee.pod)
+            budget.pointee.pendingRequests -= 1
+            ledger.showPending(-1, of: budget.pointee.slot)
+        case .nothing, .connected: break
+        }
+        exchange.pointee.reach = .nothing
+    }
+
+    // MARK: Deliveries
+
+    /// What node has sent over the stock channel.
+    mutating func collectSockets() {
+        while true {
+            do throws(ControlFault) {
+                guard let message = try stockChannel.receive() else { return }
+                switch message.kind {
+                case .socketsMade: deliver(try SocketsMade(message))
+                case .socketsRefused: deny(try SocketsRefused(message))
+                default:
+                    var unasked = message
+                    unasked.closeDescriptors()
+                }
+            } catch {
+                if stockChannel.isClosed {
+                    // Node has ended, and so shall we: the control thread sees the same on its socket.
+                    poller.forget(stockChannel.descriptor)
+                    return
+                }
+            }
+        }
+    }
+
+    private mutating func deliver(_ made: SocketsMade) {
+        let key = ShelfKey(pod: made.pod, family: made.family, kind: made.socketKind)
+        guard pods.place(numbered: made.pod) != nil else {
+            for socket in made.sockets { close(socket) }
+            return
+        }
+        stock.deliver(key, made.sockets)
+        while let (waiter, socket) = stock.match(key) {
+            guard let exchange = exchanges.find(waiter), exchange.pointee.reach == .socket, shelf(for: exchange.pointee.target) == key else {
+                stock.putBack(key, socket)
+                continue
+            }
+            connect(waiter.index, exchange, connections.at(exchange.pointee.downstream), socket)
+        }
+        refill(key)
+    }
+
+    private mutating func deny(_ refused: SocketsRefused) {
+        ledger.count(.stockRefused)
+        let key = ShelfKey(pod: refused.pod, family: refused.family, kind: refused.socketKind)
+        for waiter in stock.refused(key) {
+            guard let exchange = exchanges.find(waiter), exchange.pointee.reach == .socket else { continue }
+            fail(waiter.index, .noSocket(errno: Int32(bitPattern: refused.errorNumber)))
+        }
+    }
+}

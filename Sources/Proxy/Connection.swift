@@ -1,0 +1,108 @@
+import Bytes
+import CLinux
+import EventLoop
+import Glibc
+import HTTPCodec
+import MeshModel
+
+/// No connection, exchange, pool or block.
+let nobody = UInt32.max
+
+/// What a socket is to us.
+enum Role: UInt8 { case listener, downstream, upstream }
+
+/// Where a connection stands. Under each: what is true there, and who leaves it.
+///
+///     downstream   detecting ─▶ awaitingHead ◀─▶ exchanging        upstream   connecting ─▶ exchanging ◀─▶ idle
+///                      └──────▶ relaying    ◀───────┘ (101)                       └───────▶ relaying
+///                  any ─▶ flushing ─▶ lingering ─▶ dead                       any ─▶ dead
+enum Stage: UInt8 {
+    /// A listener; ends with its pod.
+    case accepting
+    /// Downstream of undeclared protocol. `input` holds what came, if anything. An upstream may be open beside it (then `exchange` is
+    /// set, and whoever speaks first decides). Left by `Detect`.
+    case detecting
+    /// Downstream between requests: no exchange; `input` holds a partial head or nothing. Left by `RequestHead`.
+    case awaitingHead
+    /// Upstream whose connect() is under way; `exchange` is set; nothing was written. Left by `Connect`.
+    case connecting
+    /// Both: `exchange` is set. Left by `Finish` and `Failures`.
+    case exchanging
+    /// Both: bytes pass unread in both directions; `exchange` is set. Left by `Relay`.
+    case relaying
+    /// Upstream in its pool; no exchange, nothing buffered. Left by `Lease` and `Close`.
+    case idle
+    /// Downstream whose last reply is in `output`; nothing is read. Left by `Output` when it is out.
+    case flushing
+    /// Downstream: FIN sent; what arrives is dropped, so that the reply is not lost to a reset. Left by `Close`.
+    case lingering
+    /// Closed; the place is free as soon as the scheduler has let go of it.
+    case dead
+}
+
+/// How a pod's listener tells where its connections wanted to go.
+struct ListenerKind: Equatable {
+    var isInbound = false
+    var readsSocketName = false
+    var isIPv6 = false
+}
+
+/// A socket and what is known about it between two events. 10,000 idle ones are a supported case, so what only a request in
+/// progress needs lives in `Exchange`, and memory for bytes exists while bytes wait.
+struct Connection: ~Copyable {
+    let descriptor: Int32
+    let role: Role
+    var stage: Stage
+    /// The kernel may have bytes (or the end) for us: set by an edge, cleared by a short read.
+    var canRead = false
+    /// The peer's FIN was reported or read; bytes before it may still lie in the kernel.
+    var hasEnded = false
+    /// Everything up to the peer's FIN was read.
+    var sawEnd = false
+    /// Dead in both directions (reset).
+    var isBroken = false
+    /// A FIN of ours was sent.
+    var hasShutDown = false
+    /// Downstream: bytes in `input` have not been looked at since the last request ended.
+    var inputIsFresh = false
+    var listener = ListenerKind()
+    /// Place of the pod whose turn this connection's work is charged to.
+    let pod: UInt32
+    var exchange = nobody
+    /// Buffer memory charged to the pod.
+    var charged: Int32 = 0
+    var progress = HeadProgress()
+    var input = ByteQueue(capacityMax: WorkerSizes.headReadBytes * 2)
+    var output = ByteQueue(capacityMax: WorkerSizes.outputBytesMax)
+
+    // Downstream: who calls. Upstream: unused.
+    var peer = IPAddress(high: 0, low: 0)
+    // Downstream: where it wanted to go. Upstream: where it is connected.
+    var address = IPAddress(high: 0, low: 0)
+    var port: UInt16 = 0
+    /// Downstream: the protocol was declared or found to be HTTP.
+    var speaksHTTP = false
+    /// Upstream: its pool, while it is a member.
+    var pool = nobody
+    /// Upstream: requests carried so far; more than zero makes it a reused connection.
+    var served: UInt32 = 0
+    /// Upstream: since when it rests.
+    var restingSince: Nanoseconds = 0
+
+    init(descriptor: Int32, role: Role, stage: Stage, pod: UInt32) {
+        self.descriptor = descriptor
+        self.role = role
+        self.stage = stage
+        self.pod = pod
+    }
+}
+
+typealias ConnectionPlace = UnsafeMutablePointer<Connection>
+
+extension IPAddress {
+    init(_ address: clinux_address) { self.init(high: UInt64(bigEndian: address.high), low: UInt64(bigEndian: address.low)) }
+
+    func socketAddress(port: UInt16) -> clinux_address {
+        clinux_address(high: high.bigEndian, low: low.bigEndian, port: port, zero: (0, 0, 0))
+    }
+}

@@ -1,0 +1,75 @@
+import EventLoop
+import HTTPCodec
+import Telemetry
+import Upstream
+
+// What happens when nothing happens. Each connection has one deadline; what it means follows from the stage.
+extension Worker {
+    mutating func expireDeadlines() {
+        while let index = deadlines.takeDue(now) {
+            guard connections.isOccupied(index) else { continue }
+            let connection = connections.at(index)
+            expire(connection, index)
+            charge(connection)
+        }
+    }
+
+    private mutating func expire(_ connection: ConnectionPlace, _ index: UInt32) {
+        switch connection.pointee.stage {
+        case .detecting:
+            if connection.pointee.exchange == nobody { detectionExpired(connection, index) } else { relayFailed(connection.pointee.exchange) }
+        case .awaitingHead:
+            if connection.pointee.input.isEmpty {
+                ledger.count(.limitIdleTimeout)
+                drop(connection, index)
+            } else {
+                refuse(connection, index, .headTimeout)
+            }
+        case .exchanging: if connection.pointee.role == .downstream { exchangeExpired(connection) }
+        case .relaying: if connection.pointee.role == .downstream { relayFailed(connection.pointee.exchange) }
+        case .connecting: fail(connection.pointee.exchange, .connectTimeout)
+        case .idle:
+            ledger.count(.upstreamRetiredIdle)
+            drop(connection, index)
+        case .flushing: reset(connection, index)
+        case .lingering: drop(connection, index)
+        case .accepting, .dead: break
+        }
+    }
+
+    private mutating func exchangeExpired(_ connection: ConnectionPlace) {
+        let number = connection.pointee.exchange
+        let exchange = exchanges.at(number)
+        if exchange.pointee.replyHasBegun || exchange.pointee.requestPhase == .complete {
+            answer(number, .replyTimeout)
+        } else if exchange.pointee.reach == .connected && connections.at(exchange.pointee.upstream).pointee.output.isEmpty {
+            // The upstream takes everything; it is the client that does not send.
+            answer(number, .requestBodyTimeout)
+        } else {
+            answer(number, .replyTimeout)
+        }
+    }
+
+    /// Once a second: what is not needed goes, what is counted is shown.
+    mutating func keepHouse() {
+        nextHousekeeping = now + Self.housekeepingNanoseconds
+        stock.trim(now: now)
+        ledger.showGauges(self.gauges)
+        if let until = drainUntil, now >= until || connectionsInUse == 0 { isFinished = true }
+    }
+
+    /// Connections that still carry something for a client.
+    private var connectionsInUse: Int { Int(shared.connectionCount(of: number)) }
+
+    var gauges: Gauges {
+        var buffered = 0
+        var place: UInt32 = 0
+        while place < pods.count {
+            buffered += pods.budgets[Int(place)].bufferedBytes
+            place += 1
+        }
+        return Gauges(
+            connectionsOpen: shared.connectionCount(of: number), idleUpstreams: pools.idleTotal, stockSockets: stock.socketCount, bufferedBytes: buffered,
+            generation: tables.generation, heartbeat: now)
+    }
+}

@@ -1,0 +1,136 @@
+import Bytes
+import EventLoop
+import HTTPCodec
+import MeshModel
+import Routing
+import Telemetry
+import Upstream
+
+/// The right to count as "in flight" on an endpoint, and the duty to stop counting. Whatever becomes of an exchange, its end settles it.
+struct Lease: ~Copyable {
+    let endpoint: EndpointState
+
+    init(on endpoint: EndpointState) {
+        endpoint.begin()
+        self.endpoint = endpoint
+    }
+
+    deinit { endpoint.finish() }
+}
+
+/// How far one direction of an exchange has come.
+enum Phase: UInt8 { case head, body, complete }
+
+/// Where the upstream of an exchange comes from at the moment.
+enum Reach: UInt8 {
+    /// None is held: before the first attempt, between two, or after the end.
+    case nothing
+    /// Queued for a stock socket.
+    case socket
+    /// connect() is under way.
+    case connecting
+    /// Connected.
+    case connected
+}
+
+/// One request and its reply, or one opaque connection, between a downstream and an upstream. It exists from the request's head (or the
+/// decision to relay) until the last byte, so that a connection at rest does not pay for it.
+struct Exchange: ~Copyable {
+    let downstream: UInt32
+    var upstream = nobody
+    var reach = Reach.nothing
+    let isRelay: Bool
+
+    // MARK: Request
+    var requestPhase = Phase.head
+    var requestBody = BodyFlow()
+    var method = HTTPMethod.get
+    var hasBody = false
+    /// HTTP/1.0 downstream: no chunks, no interim replies.
+    var isHTTP10 = false
+    /// The downstream connection may carry another request afterwards.
+    var keepsAlive = false
+    var expectsContinue = false
+    var asksForUpgrade = false
+    /// The whole request as forwarded, in a replay block, while a second try could still be needed.
+    var replay = BlockPool.none
+    var replayCount = 0
+    /// What waits for the upstream to be connected.
+    var unsent = ByteQueue(capacityMax: WorkerSizes.outputBytesMax)
+    /// Bytes were handed to the kernel in this attempt.
+    var seen = RequestPart.nothing
+
+    // MARK: Reply
+    var replyPhase = Phase.head
+    var replyBody = BodyFlow()
+    /// The upstream says it will keep the connection.
+    var upstreamKeepsAlive = false
+    var status: UInt16 = 0
+    /// A byte of the final reply went downstream: too late for any other answer.
+    var replyHasBegun = false
+
+    // MARK: Destination
+    var target = Target()
+    var attempts: UInt8 = 0
+    var tried = nobody
+    var lease: Lease?
+
+    // MARK: Accounts
+    var started: Nanoseconds = 0
+    var requestBytes: UInt64 = 0
+    var replyBytes: UInt64 = 0
+    /// Reads grow while the other side keeps up and shrink when it does not: log2 of bytes.
+    var requestReadShift: UInt8 = 15
+    var replyReadShift: UInt8 = 15
+    var account = ExchangeAccount()
+
+    init(downstream: UInt32, isRelay: Bool) {
+        self.downstream = downstream
+        self.isRelay = isRelay
+    }
+}
+
+/// One body on its way: found in the bytes and passed as it stands (a length, or until the close), or framed anew (chunks).
+enum BodyFlow {
+    case verbatim(BodyDecoder)
+    case reframed(BodyRelay)
+
+    init() { self = .verbatim(BodyDecoder()) }
+
+    init(_ framing: BodyFraming, writesChunks: Bool, limits: BodyLimits = .standard) throws(HTTPFault) {
+        let decoder = try BodyDecoder(framing, limits: limits)
+        self = writesChunks || framing == .chunked ? .reframed(BodyRelay(decoder, writesChunks: writesChunks)) : .verbatim(decoder)
+    }
+
+    var isComplete: Bool {
+        switch self {
+        case .verbatim(let decoder): decoder.isComplete
+        case .reframed(let relay): relay.isComplete
+        }
+    }
+
+    mutating func peerClosed() throws(HTTPFault) {
+        switch self {
+        case .verbatim(var decoder):
+            try decoder.peerClosed()
+            self = .verbatim(decoder)
+        case .reframed(var relay):
+            try relay.peerClosed()
+            self = .reframed(relay)
+        }
+    }
+}
+
+/// Where one attempt goes.
+struct Target {
+    var address = IPAddress(high: 0, low: 0)
+    var port: UInt16 = 0
+    /// The pod in whose namespace the socket must live.
+    var socketPod: UInt32 = nobody
+    /// The address the upstream shall see; nil for a plain socket.
+    var source: IPAddress?
+    /// The endpoint's slot; `nobody` when the destination is no endpoint the mesh knows.
+    var slot = nobody
+}
+
+typealias ExchangePlace = UnsafeMutablePointer<Exchange>

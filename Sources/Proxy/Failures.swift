@@ -1,0 +1,181 @@
+import Bytes
+import EventLoop
+import Glibc
+import HTTPCodec
+import Routing
+import Telemetry
+import Upstream
+
+/// Why a request gets an answer of our own making.
+enum Refusal {
+    case requestHead(HTTPFault)
+    case requestBody(HTTPFault)
+    case noSuchPort
+    case noReadyEndpoint
+    /// Every endpoint that may be tried was.
+    case noOtherEndpoint
+    case pendingBudgetSpent
+    case bufferBudgetSpent
+    case upstream(UpstreamFailure)
+    case badReply(HTTPFault)
+    case replyTimeout
+    case requestBodyTimeout
+}
+
+/// What the client is told, and what is counted.
+struct Verdict {
+    var status: Int
+    var reason: StaticString
+    var flags: ResponseFlags
+    var isUpstreams = false
+}
+
+extension Refusal {
+    /// Every status that the proxy invents, read off one switch.
+    var verdict: Verdict {
+        switch self {
+        case .requestHead(let fault), .requestBody(let fault):
+            Verdict(status: fault.status, reason: fault.reason, flags: .downstreamProtocolError)
+        case .noSuchPort: Verdict(status: 503, reason: "no-such-port", flags: .noRouteFound)
+        case .noReadyEndpoint: Verdict(status: 503, reason: "no-ready-endpoint", flags: .noHealthyUpstream)
+        case .noOtherEndpoint: Verdict(status: 503, reason: "upstream-connect-failed", flags: .upstreamConnectionFailure)
+        case .pendingBudgetSpent: Verdict(status: 503, reason: "pod-pending-requests", flags: .overload)
+        case .bufferBudgetSpent: Verdict(status: 503, reason: "pod-buffered-bytes", flags: .overload)
+        case .upstream(.connect): Verdict(status: 503, reason: "upstream-connect-failed", flags: .upstreamConnectionFailure)
+        case .upstream(.connectTimeout): Verdict(status: 504, reason: "upstream-connect-timeout", flags: .upstreamConnectionFailure)
+        case .upstream(.noSocket): Verdict(status: 503, reason: "no-socket", flags: .overload)
+        case .upstream(.endedBeforeReply): Verdict(status: 502, reason: "upstream-closed", flags: .upstreamConnectionTermination)
+        case .upstream(.endedInReply): Verdict(status: 502, reason: "upstream-closed-in-reply", flags: .upstreamConnectionTermination)
+        case .upstream(.replyTimeout), .replyTimeout: Verdict(status: 504, reason: "upstream-timeout", flags: .upstreamRequestTimeout)
+        case .upstream(.malformedReply): Verdict(status: 502, reason: "malformed-reply", flags: .upstreamProtocolError)
+        case .badReply(let fault): Verdict(status: 502, reason: fault.reason, flags: .upstreamProtocolError, isUpstreams: true)
+        case .requestBodyTimeout: Verdict(status: 408, reason: "body-timeout", flags: .streamIdleTimeout)
+        }
+    }
+}
+
+// Whatever goes wrong between a request's head and its reply's last byte comes through here.
+extension Worker {
+    /// One attempt has failed: another endpoint gets the request if that is provably safe, else the client gets an answer.
+    mutating func fail(_ number: UInt32, _ failure: UpstreamFailure) {
+        let exchange = exchanges.at(number)
+        let connection = connections.at(exchange.pointee.downstream)
+        settlePending(exchange, connection)
+        releaseUpstream(exchange, mayRest: false)
+        exchange.pointee.lease = nil
+        ledger.countFailure(failure)
+        exchange.pointee.tried = exchange.pointee.target.slot
+
+        let mayRetry = exchange.pointee.attempts < 2 && !exchange.pointee.replyHasBegun && !connection.pointee.isBroken
+            && failure.mayRetry(isIdempotent: exchange.pointee.method.isIdempotent, hasBody: exchange.pointee.hasBody)
+        if mayRetry, let message = survivingMessage(exchange) {
+            let (mayRepeat, counter) = isFromReuse(failure) ? (true, Counter.retriesReusedConnection) : (false, Counter.retriesConnect)
+            ledger.count(counter)
+            let host = exchange.pointee.isRelay ? UnsafeRawBufferPointer(start: nil, count: 0) : Self.host(in: bytes(of: message, exchange))
+            return dispatchAgain(number, route(connection, host: host), message, mayRepeat: mayRepeat, after: failure)
+        }
+        answer(number, .upstream(failure))
+    }
+
+    private mutating func dispatchAgain(_ number: UInt32, _ route: Route, _ message: Message, mayRepeat: Bool, after failure: UpstreamFailure) {
+        let exchange = exchanges.at(number)
+        // A service with a single endpoint has no elsewhere: the client hears of the first failure, not of the lack of a second endpoint.
+        if !mayRepeat, !hasAlternative(route, tried: exchange.pointee.tried) { return answer(number, .upstream(failure)) }
+        dispatch(number, route, message, mayRepeat: mayRepeat, mayReuse: false)
+    }
+
+    private func hasAlternative(_ route: Route, tried: UInt32) -> Bool {
+        guard case .service(let service) = route else { return false }
+        for place in 0..<service.readyCount where service.slot(at: place) != tried { return true }
+        return false
+    }
+
+    private func isFromReuse(_ failure: UpstreamFailure) -> Bool {
+        if case .endedBeforeReply(_, reused: true) = failure { return true }
+        return false
+    }
+
+    private func survivingMessage(_ exchange: ExchangePlace) -> Message? {
+        if exchange.pointee.seen == .nothing || !exchange.pointee.unsent.isEmpty { return .unsent }
+        return exchange.pointee.replay != BlockPool.none ? .replay : nil
+    }
+
+    /// The host of a request as it was forwarded: RequestWriter puts it first.
+    static func host(in message: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
+        guard let base = message.baseAddress else { return message }
+        let lineEnd = firstIndex(of: 0x0A, in: base, from: 0, to: message.count)
+        let start = lineEnd + 1 + 6     // "host: "
+        guard start < message.count else { return UnsafeRawBufferPointer(start: nil, count: 0) }
+        let end = firstIndex(of: 0x0D, in: base, from: start, to: message.count)
+        return UnsafeRawBufferPointer(rebasing: message[start..<end])
+    }
+
+    /// Ends the exchange with an answer of our own; where a reply has already begun, or nothing is HTTP, by a reset.
+    mutating func answer(_ number: UInt32, _ refusal: Refusal) {
+        let exchange = exchanges.at(number)
+        let index = exchange.pointee.downstream
+        let connection = connections.at(index)
+        let verdict = refusal.verdict
+        ledger.countRefusal(refusal)
+        if exchange.pointee.isRelay || exchange.pointee.replyHasBegun {
+            ledger.recordFailure(exchange, status: exchange.pointee.status, verdict.flags, now: now)
+            releaseUpstream(exchange, mayRest: false)
+            end(number, exchange, connection)
+            return reset(connection, index)
+        }
+        let isInStep = exchange.pointee.requestPhase == .complete
+        let keepsAlive = exchange.pointee.keepsAlive && isInStep && drainUntil == nil
+        ledger.recordFailure(exchange, status: UInt16(verdict.status), verdict.flags, now: now)
+        let reply = Reply(
+            status: verdict.status, reason: verdict.reason, isUpstreams: verdict.isUpstreams, keepsAlive: keepsAlive,
+            minorVersion: exchange.pointee.isHTTP10 ? 0 : 1, answersHead: exchange.pointee.method == .head)
+        releaseUpstream(exchange, mayRest: false)
+        end(number, exchange, connection)
+        send(reply, connection, index, keepsAlive: keepsAlive)
+    }
+
+    /// A request that never became an exchange: its head is at fault, and nobody knows where the next would start.
+    mutating func refuse(_ connection: ConnectionPlace, _ index: UInt32, _ fault: HTTPFault) {
+        ledger.countRefusal(.requestHead(fault))
+        ledger.recordRefused(connection, status: UInt16(fault.status), tables, caller: callerAddress(of: connection, like: connection.pointee.address))
+        send(Reply(refusing: fault), connection, index, keepsAlive: false)
+    }
+
+    private mutating func send(_ reply: Reply, _ connection: ConnectionPlace, _ index: UInt32, keepsAlive: Bool) {
+        var writer = ByteWriter(writeMemory)
+        _ = reply.write(to: &writer)
+        guard write(writer.written, to: connection) else { return drop(connection, index) }
+        if keepsAlive {
+            connection.pointee.stage = .awaitingHead
+            deadlines.set(index, at: after(milliseconds: limits.idleMilliseconds))
+            connection.pointee.inputIsFresh = !connection.pointee.input.isEmpty
+            if connection.pointee.inputIsFresh || connection.pointee.canRead { again(connection, index) }
+        } else {
+            closeAfterFlush(connection, index, lingers: true)
+        }
+    }
+
+    /// The upstream's reply is not HTTP as it must be.
+    mutating func replyWasRefused(_ number: UInt32, _ fault: HTTPFault) { answer(number, .badReply(fault)) }
+
+    /// The client has gone away in the middle of an exchange: the upstream need not go on.
+    mutating func clientAborted(_ connection: ConnectionPlace, _ index: UInt32) {
+        let number = connection.pointee.exchange
+        if number != nobody {
+            let exchange = exchanges.at(number)
+            ledger.count(.clientAborts)
+            ledger.recordFailure(exchange, status: exchange.pointee.replyHasBegun ? exchange.pointee.status : 0, .downstreamConnectionTermination, now: now)
+            releaseUpstream(exchange, mayRest: false)
+            end(number, exchange, connection)
+        }
+        drop(connection, index)
+    }
+
+    /// Ends an exchange that nobody needs any more, without a word to its client.
+    mutating func cancel(_ number: UInt32) {
+        let exchange = exchanges.at(number)
+        let connection = connections.at(exchange.pointee.downstream)
+        releaseUpstream(exchange, mayRest: false)
+        end(number, exchange, connection)
+    }
+}

@@ -1,0 +1,68 @@
+import EventLoop
+import Glibc
+import HTTPCodec
+import Upstream
+
+// Step 11 of the journey: the exchange is counted and ends; both connections go back to where they rest.
+extension Worker {
+    mutating func finish(_ number: UInt32) {
+        let exchange = exchanges.at(number)
+        let index = exchange.pointee.downstream
+        let connection = connections.at(index)
+        let isInStep = exchange.pointee.requestPhase == .complete
+        let staysOpen = exchange.pointee.keepsAlive && isInStep && drainUntil == nil
+        ledger.recordRequest(exchange, of: pods.budgets.base[Int(connection.pointee.pod)].slot, now: now)
+        releaseUpstream(exchange, mayRest: exchange.pointee.upstreamKeepsAlive && isInStep)
+        end(number, exchange, connection)
+        if staysOpen {
+            connection.pointee.stage = .awaitingHead
+            deadlines.set(index, at: after(milliseconds: limits.idleMilliseconds))
+            connection.pointee.inputIsFresh = !connection.pointee.input.isEmpty
+            if connection.pointee.inputIsFresh || connection.pointee.canRead { again(connection, index) }
+        } else {
+            closeAfterFlush(connection, index)
+        }
+    }
+
+    /// The upstream connection of an exchange rests in its pool, or closes.
+    mutating func releaseUpstream(_ exchange: ExchangePlace, mayRest: Bool) {
+        let index = exchange.pointee.upstream
+        guard index != nobody else { return }
+        exchange.pointee.upstream = nobody
+        let upstream = connections.at(index)
+        upstream.pointee.exchange = nobody
+        upstream.pointee.served += 1
+        let budget = pods.budgets.base + Int(upstream.pointee.pod)
+        guard mayRest, upstream.pointee.pool != nobody, !upstream.pointee.hasEnded, !upstream.pointee.isBroken,
+            upstream.pointee.input.isEmpty, upstream.pointee.output.isEmpty, drainUntil == nil, budget.pointee.isPresent,
+            Int(budget.pointee.idleUpstreams) < limits.idleUpstreamsPerPodMax
+        else { return drop(upstream, index) }
+        upstream.pointee.stage = .idle
+        upstream.pointee.restingSince = now
+        budget.pointee.idleUpstreams += 1
+        pools.park(index, in: upstream.pointee.pool)
+        deadlines.set(index, at: after(milliseconds: Int(pools.idleLimitMilliseconds(of: upstream.pointee.pool))))
+    }
+
+    /// Ends the exchange itself. Its connections are the caller's to place.
+    mutating func end(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace) {
+        settlePending(exchange, connection)
+        giveBackReplay(exchange)
+        connection.pointee.exchange = nobody
+        exchanges.remove(at: number)
+    }
+
+    /// Something happened on a connection at rest: it can only be its end.
+    mutating func readIdle(_ upstream: ConnectionPlace, _ index: UInt32) {
+        guard upstream.pointee.canRead || upstream.pointee.isBroken else { return }
+        var byte: UInt8 = 0
+        let result = EventLoop.receive(upstream.pointee.descriptor, into: &byte, count: 1)
+        if result == .wouldBlock {
+            upstream.pointee.canRead = false
+            return
+        }
+        pools.sawClose(upstream.pointee.pool, restedMilliseconds: (now - upstream.pointee.restingSince) / 1_000_000)
+        ledger.count(.upstreamRetiredClosed)
+        drop(upstream, index)
+    }
+}

@@ -1,0 +1,138 @@
+import Bytes
+import ControlChannel
+import EventLoop
+import Glibc
+import HTTPCodec
+import MeshModel
+import Routing
+import Upstream
+
+/// Where the bytes of a request are that shall be sent.
+enum Message {
+    /// In the worker's buffers, for this turn.
+    case inHand(UnsafeRawBufferPointer)
+    /// In the exchange's `unsent`.
+    case unsent
+    /// In the exchange's replay block.
+    case replay
+}
+
+// Step 6 of the journey: an upstream connection is leased, or opened, and the request goes out.
+extension Worker {
+    /// Sends the request towards an endpoint of `route`, on an idle connection when there is one.
+    mutating func dispatch(_ number: UInt32, _ route: Route, _ message: Message, mayRepeat: Bool = false, mayReuse: Bool = true) {
+        let exchange = exchanges.at(number)
+        let connection = connections.at(exchange.pointee.downstream)
+        if case .noSuchPort = route { return answer(number, .noSuchPort) }
+        guard aim(exchange, connection, route, mayRepeat: mayRepeat) else {
+            return answer(number, exchange.pointee.attempts == 0 ? .noReadyEndpoint : .noOtherEndpoint)
+        }
+        exchange.pointee.attempts += 1
+        ledger.describe(exchange, connection, route, tables, caller: callerAddress(of: connection, like: exchange.pointee.target.address))
+        if mayReuse, let upstream = lease(exchange, connection) {
+            sendReused(number, exchange, upstream, message)
+        } else {
+            open(number, exchange, connection, message)
+        }
+    }
+
+    func poolKey(_ target: Target, callingPod: UInt32) -> PoolKey {
+        var key = PoolKey(
+            namespacePod: target.socketPod, callingPod: callingPod, addressHigh: target.address.high, addressLow: target.address.low, port: target.port)
+        if let source = target.source {
+            key.sourceHigh = source.high
+            key.sourceLow = source.low
+        }
+        return key
+    }
+
+    /// An idle connection for the exchange's target, now bound to the exchange.
+    private mutating func lease(_ exchange: ExchangePlace, _ connection: ConnectionPlace) -> UInt32? {
+        let key = poolKey(exchange.pointee.target, callingPod: connection.pointee.pod)
+        // What has come of age but not yet been collected, or is known to have ended, is skipped.
+        while let index = pools.lease(key) {
+            let upstream = connections.at(index)
+            pods.budgets.base[Int(upstream.pointee.pod)].idleUpstreams -= 1
+            if upstream.pointee.canRead || upstream.pointee.isBroken {
+                drop(upstream, index)
+                continue
+            }
+            deadlines.clear(index)
+            upstream.pointee.stage = .exchanging
+            upstream.pointee.exchange = connection.pointee.exchange
+            exchange.pointee.upstream = index
+            exchange.pointee.reach = .connected
+            ledger.count(.upstreamPoolHits)
+            return index
+        }
+        return nil
+    }
+
+    private mutating func sendReused(_ number: UInt32, _ exchange: ExchangePlace, _ index: UInt32, _ message: Message) {
+        let upstream = connections.at(index)
+        let bytes = self.bytes(of: message, exchange)
+        switch transmit(upstream.pointee.descriptor, bytes.baseAddress!, count: bytes.count) {
+        case .moved(let count):
+            exchange.pointee.seen = exchange.pointee.hasBody ? .body : .head
+            if exchange.pointee.attempts == 1 { keepForReplay(exchange, bytes) }
+            if count < bytes.count { _ = upstream.pointee.output.append(UnsafeRawBufferPointer(rebasing: bytes[count...])) }
+        case .wouldBlock:
+            exchange.pointee.seen = exchange.pointee.hasBody ? .body : .head
+            _ = upstream.pointee.output.append(bytes)
+        case .ended, .failed:
+            // Nothing was written: whatever the request is, it may go out on a fresh connection.
+            keepUnsent(exchange, message)
+            return fail(number, .endedBeforeReply(peerMayHaveSeen: .nothing, reused: true))
+        }
+        if case .unsent = message {
+            exchange.pointee.unsent.removeAll()
+            exchange.pointee.unsent.releaseIfEmpty()
+        }
+        charge(upstream)
+    }
+
+    /// A second try can be needed when a reused connection turns out to have been closed; only what may be repeated is kept for it.
+    private mutating func keepForReplay(_ exchange: ExchangePlace, _ bytes: UnsafeRawBufferPointer) {
+        guard exchange.pointee.method.isIdempotent, !exchange.pointee.hasBody, bytes.count <= WorkerSizes.replayBytes else { return }
+        let block = replays.lend()
+        guard block != BlockPool.none else { return }
+        replays.memory(of: block).copyMemory(from: bytes.baseAddress!, byteCount: bytes.count)
+        exchange.pointee.replay = block
+        exchange.pointee.replayCount = bytes.count
+    }
+
+    func bytes(of message: Message, _ exchange: ExchangePlace) -> UnsafeRawBufferPointer {
+        switch message {
+        case .inHand(let bytes): bytes
+        case .unsent: exchange.pointee.unsent.readable
+        case .replay: UnsafeRawBufferPointer(start: replays.memory(of: exchange.pointee.replay), count: exchange.pointee.replayCount)
+        }
+    }
+
+    /// Moves the message to where it survives this turn.
+    mutating func keepUnsent(_ exchange: ExchangePlace, _ message: Message) {
+        if case .unsent = message { return }
+        exchange.pointee.unsent.removeAll()
+        // Holds a head, a whole read and its framing: cannot be too small.
+        _ = exchange.pointee.unsent.append(bytes(of: message, exchange))
+        giveBackReplay(exchange)
+    }
+
+    mutating func giveBackReplay(_ exchange: ExchangePlace) {
+        guard exchange.pointee.replay != BlockPool.none else { return }
+        replays.giveBack(exchange.pointee.replay)
+        exchange.pointee.replay = BlockPool.none
+    }
+
+    /// No idle connection: the message waits while a new one is made.
+    private mutating func open(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace, _ message: Message) {
+        let budget = pods.budgets.base + Int(connection.pointee.pod)
+        guard Int(budget.pointee.pendingRequests) < limits.pendingRequestsPerPodMax else { return answer(number, .pendingBudgetSpent) }
+        keepUnsent(exchange, message)
+        exchange.pointee.seen = .nothing
+        budget.pointee.pendingRequests += 1
+        ledger.showPending(1, of: budget.pointee.slot)
+        exchange.pointee.reach = .socket
+        openUpstream(number, exchange, connection)
+    }
+}

@@ -1,0 +1,83 @@
+import Bytes
+import EventLoop
+import Glibc
+
+// Bytes out. What the peer's window does not take waits in `output`, and while it waits, nobody reads what would add to it.
+extension Worker {
+    /// Sends bytes, or queues what the kernel does not take.
+    /// - Returns: false when the connection is dead; nothing further can be sent on it.
+    mutating func write(_ bytes: UnsafeRawBufferPointer, to connection: ConnectionPlace) -> Bool {
+        guard let base = bytes.baseAddress, bytes.count > 0 else { return true }
+        guard connection.pointee.output.isEmpty else { return queue(bytes, on: connection) }
+        switch transmit(connection.pointee.descriptor, base, count: bytes.count) {
+        case .moved(let count):
+            return count == bytes.count || queue(UnsafeRawBufferPointer(rebasing: bytes[count...]), on: connection)
+        case .wouldBlock: return queue(bytes, on: connection)
+        case .ended, .failed:
+            connection.pointee.isBroken = true
+            return false
+        }
+    }
+
+    private mutating func queue(_ bytes: UnsafeRawBufferPointer, on connection: ConnectionPlace) -> Bool {
+        defer { charge(connection) }
+        return connection.pointee.output.append(bytes)
+    }
+
+    /// Sends what waited. When all of it is out, whoever was held back reads on.
+    mutating func flush(_ connection: ConnectionPlace, _ index: UInt32) {
+        while !connection.pointee.output.isEmpty {
+            let bytes = connection.pointee.output.readable
+            switch transmit(connection.pointee.descriptor, bytes.baseAddress!, count: bytes.count) {
+            case .moved(let count):
+                connection.pointee.output.consume(count)
+                // A short send has filled the window: EPOLLOUT will tell.
+                if count < bytes.count { return pushBackStall(connection, index) }
+            case .wouldBlock: return
+            case .ended, .failed:
+                connection.pointee.isBroken = true
+                return outputFailed(connection, index)
+            }
+        }
+        connection.pointee.output.releaseIfEmpty()
+        if connection.pointee.stage == .flushing { return finishClosing(connection, index) }
+        guard connection.pointee.exchange != nobody else {
+            // Between requests: the next one waited for this.
+            return
+        }
+        let exchange = exchanges.at(connection.pointee.exchange)
+        let other = connection.pointee.role == .downstream ? exchange.pointee.upstream : exchange.pointee.downstream
+        guard other != nobody else { return }
+        let partner = connections.at(other)
+        if partner.pointee.canRead || partner.pointee.sawEnd { again(partner, other) }
+    }
+
+    /// A slow reader is not a dead one: each byte it takes buys the exchange more time.
+    private mutating func pushBackStall(_ connection: ConnectionPlace, _ index: UInt32) {
+        switch connection.pointee.stage {
+        case .flushing: deadlines.set(index, at: after(milliseconds: limits.stallMilliseconds))
+        case .exchanging:
+            let exchange = exchanges.at(connection.pointee.exchange)
+            if exchange.pointee.replyHasBegun || exchange.pointee.requestPhase == .body {
+                deadlines.set(exchange.pointee.downstream, at: after(milliseconds: limits.stallMilliseconds))
+            }
+        default: break
+        }
+    }
+
+    private mutating func outputFailed(_ connection: ConnectionPlace, _ index: UInt32) {
+        switch connection.pointee.stage {
+        case .exchanging:
+            if connection.pointee.role == .downstream {
+                clientAborted(connection, index)
+            } else {
+                // The upstream may have answered before it closed (413, say): what it sent is read first.
+                connection.pointee.output.removeAll()
+                connection.pointee.canRead = true
+            }
+        case .relaying: relayFailed(connection.pointee.exchange)
+        case .flushing, .awaitingHead, .detecting: drop(connection, index)
+        case .accepting, .connecting, .idle, .lingering, .dead: break
+        }
+    }
+}

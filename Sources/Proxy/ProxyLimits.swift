@@ -1,0 +1,73 @@
+import HTTPCodec
+import MeshModel
+
+/// The limits one process runs with: MeshModel's defaults, each of which `--limit name=value` may change for a test.
+public struct ProxyLimits: Sendable {
+    public var head = HeadLimits.standard
+    public var body = BodyLimits.standard
+
+    public var connectionsPerPodMax = Limits.connectionsPerPodMax
+    public var bufferedBytesPerPodMax = Limits.bufferedBytesPerPodMax
+    public var pendingRequestsPerPodMax = Limits.pendingRequestsPerPodMax
+    public var idleUpstreamsPerPodMax = Limits.idleUpstreamsPerPodMax
+
+    public var headMilliseconds = Limits.headTimeoutMilliseconds
+    public var idleMilliseconds = Limits.idleTimeoutMilliseconds
+    public var connectMilliseconds = Limits.connectTimeoutMilliseconds
+    public var replyMilliseconds = Limits.replyTimeoutMilliseconds
+    public var detectionMilliseconds = Limits.detectionTimeoutMilliseconds
+    /// Without a byte in either direction of a body in progress.
+    public var stallMilliseconds = 60_000
+    /// An opaque connection without a byte in either direction. TCP itself has no such limit; two hours is its keep-alive interval.
+    public var relayIdleMilliseconds = 7_200_000
+    /// How long a reply may keep us waiting when the client has closed its sending side. That is what a client that went away looks like, and
+    /// also what one that has nothing more to say looks like; the difference shows only when we send.
+    public var halfClosedMilliseconds = 2_000
+    /// After an error reply, unread bytes are drained so long: closing at once would reset the connection and lose the reply.
+    public var lingerMilliseconds = 1_000
+
+    public init() {}
+
+    /// Names of the integers that may be set from outside.
+    public mutating func set(_ name: String, _ value: Int) -> Bool {
+        guard value > 0 else { return false }
+        switch name {
+        case "connectionsPerPodMax": connectionsPerPodMax = value
+        case "bufferedBytesPerPodMax": bufferedBytesPerPodMax = value
+        case "pendingRequestsPerPodMax": pendingRequestsPerPodMax = value
+        case "idleUpstreamsPerPodMax": idleUpstreamsPerPodMax = value
+        case "headMilliseconds": headMilliseconds = value
+        case "idleMilliseconds": idleMilliseconds = value
+        case "connectMilliseconds": connectMilliseconds = value
+        case "replyMilliseconds": replyMilliseconds = value
+        case "detectionMilliseconds": detectionMilliseconds = value
+        case "stallMilliseconds": stallMilliseconds = value
+        case "relayIdleMilliseconds": relayIdleMilliseconds = value
+        case "halfClosedMilliseconds": halfClosedMilliseconds = value
+        case "lingerMilliseconds": lingerMilliseconds = value
+        case "bodyBytesMax":
+            body = BodyLimits(bodyBytesMax: value)
+        default: return false
+        }
+        return true
+    }
+}
+
+/// Sizes that shape the worker's memory.
+enum WorkerSizes {
+    /// One read of a body. In-cache copies of 256 KiB cost half of what 16 KiB ones do per byte (S9); larger gained nothing.
+    static let readBytesMax = 256 * 1024
+    /// One read where a head is expected. It bounds what a pipelining client can leave with us per connection.
+    static let headReadBytes = 64 * 1024
+    /// Free room before the receive buffer: a rewritten head is put right before the body bytes that came with it, so both leave in one
+    /// send without moving the body. A head grows by less than this.
+    static let headroomBytes = 4 * 1024
+    /// A body this small is copied behind the head instead.
+    static let inlineBodyBytes = 4 * 1024
+    /// A head that is kept for a second try must fit.
+    static let replayBytes = 4 * 1024
+    /// Output that a slow reader may leave waiting on one connection: one whole read and the framing around it.
+    static let outputBytesMax = 2 * readBytesMax
+    /// Connections accepted per wake: more would let one pod's burst hold the turn.
+    static let acceptsPerTurn = 16
+}

@@ -1,0 +1,264 @@
+import CLinux
+import ControlChannel
+import EventLoop
+import Glibc
+import MeshModel
+import Routing
+import Telemetry
+
+/// Why the proxy cannot start or go on.
+public enum ProxyFault: Error {
+    case control(ControlFault)
+    /// The node closed the control socket: it has ended, and so do we.
+    case nodeGone
+    case unexpectedMessage
+    case counters(CountersFault)
+    case heartbeat
+    case thread(errno: Int32)
+    case confinement(errno: Int32)
+}
+
+/// The control thread of `weft-proxy`: listens to the node, builds tables, tells the workers. It never touches traffic, and no worker waits for it.
+public struct ProxyProcess: ~Copyable {
+    private var control: ControlSocket
+    private let stockDescriptors: [Int32]
+    private let limits: ProxyLimits
+
+    private var shared: WorkerShared
+    private var builder: TablesBuilder
+    private let publisher: TablesPublisher
+    private var directory: PodDirectory
+    private var podAddresses: [UInt32: [IPAddress]] = [:]
+    private var slots: [UInt32: PodSlot] = [:]
+    /// Shards of the coming generation were bad: it will be refused as a whole.
+    private var fault: String?
+    /// A generation that not every worker has entered yet.
+    private var unconfirmed: UInt64?
+    private var hasClaimedPods = false
+    private var threads: [pthread_t] = []
+
+    /// Waits for the node's hello and maps what comes with it.
+    public init(control descriptor: Int32, stock stockDescriptors: [Int32], limits: ProxyLimits) throws(ProxyFault) {
+        Limits.check()
+        control = ControlSocket(adopting: descriptor)
+        self.stockDescriptors = stockDescriptors
+        self.limits = limits
+        let hello: ProxyHello
+        do throws(ControlFault) {
+            guard let message = try Self.next(&control) else { throw ControlFault.closed }
+            hello = try ProxyHello(message)
+        } catch {
+            throw .control(error)
+        }
+        let region: CountersRegion
+        do throws(CountersFault) { region = try CountersRegion.map(hello.counters, writable: true) } catch { throw .counters(error) }
+        region.beginIncarnation(hello.incarnation, workers: stockDescriptors.count)
+        let states = EndpointStates()
+        publisher = TablesPublisher(workers: stockDescriptors.count, states: states)
+        builder = TablesBuilder(states: states)
+        directory = PodDirectory(region)
+        shared = WorkerShared(
+            publisher: publisher, counters: region, heartbeatArray: hello.heartbeat, workers: stockDescriptors.count,
+            descriptorLimit: Int(hello.descriptorLimit))
+        close(hello.counters)
+    }
+
+    /// Waits for a packet on the control socket, whatever mode it is in.
+    private static func next(_ control: inout ControlSocket) throws(ControlFault) -> ControlMessage? {
+        while true {
+            if let message = try control.receive() { return message }
+            var waiting = pollfd(fd: control.descriptor, events: Int16(POLLIN), revents: 0)
+            poll(&waiting, 1, -1)
+        }
+    }
+
+    // MARK: Life
+
+    /// Starts the workers, confines the process and tells the node that traffic may come.
+    public mutating func start() throws(ProxyFault) {
+        for number in stockDescriptors.indices {
+            clinux_make_non_blocking(stockDescriptors[number])
+            let birth = WorkerBirth(
+                number: number, limits: limits, shared: shared, stockDescriptor: stockDescriptors[number], seed: clinux_random_word())
+            var thread = pthread_t()
+            let result = pthread_create(&thread, nil, runWorker, Unmanaged.passRetained(birth).toOpaque())
+            guard result == 0 else { throw .thread(errno: result) }
+            threads.append(thread)
+        }
+        let confined = clinux_confine_proxy()
+        guard confined == 0 else { throw .confinement(errno: -confined) }
+        do throws(ControlFault) { try control.send(ProxyReady()) } catch { throw .control(error) }
+    }
+
+    /// Serves the control socket until the node ends, or until the workers have drained.
+    public mutating func run() throws(ProxyFault) {
+        while true {
+            var waiting = pollfd(fd: control.descriptor, events: Int16(POLLIN), revents: 0)
+            // While a generation is on its way to the workers, or old ones wait to be freed, look again soon.
+            let milliseconds: Int32 = unconfirmed != nil ? 1 : publisher.retiredCount > 0 ? 100 : 1_000
+            poll(&waiting, 1, milliseconds)
+            if waiting.revents != 0 { try receiveAll() }
+            confirm()
+            publisher.reclaim()
+            if shared.finishedWorkers == threads.count { return }
+        }
+    }
+
+    private mutating func receiveAll() throws(ProxyFault) {
+        do throws(ControlFault) {
+            while let message = try receiveWithoutWaiting() { try handle(message) }
+        } catch {
+            if control.isClosed { throw .nodeGone }
+            say("error", "control message refused", "fault=\(error)")
+        }
+    }
+
+    private mutating func receiveWithoutWaiting() throws(ControlFault) -> ControlMessage? {
+        var waiting = pollfd(fd: control.descriptor, events: Int16(POLLIN), revents: 0)
+        guard poll(&waiting, 1, 0) > 0 else { return nil }
+        return try control.receive()
+    }
+
+    // MARK: Messages
+
+    private mutating func handle(_ message: ControlMessage) throws(ControlFault) {
+        switch message.kind {
+        case .podAdded: addPod(try PodAdded(message))
+        case .podRemoved: removePod(try PodRemoved(message).pod)
+        case .listenerAdded: addListener(try ListenerAdded(message))
+        case .shardPublished: stage(try ShardPublished(message))
+        case .snapshotComplete: try publish(try SnapshotComplete(message).generation)
+        case .drain: drain(try Drain(message).deadlineMilliseconds)
+        default:
+            var unasked = message
+            unasked.closeDescriptors()
+        }
+    }
+
+    private mutating func addPod(_ added: PodAdded) {
+        let addresses = added.addresses.compactMap { IPAddress(bytes: $0.bytes) }
+        podAddresses[added.pod] = addresses
+        let slot = slots[added.pod] ?? directory.add(pod: added.pod)
+        slots[added.pod] = slot
+        tellAll { _ in .podAdded(number: added.pod, slot: slot, addresses: addresses) }
+        labelPods()
+    }
+
+    private mutating func removePod(_ pod: UInt32) {
+        tellAll { _ in .podRemoved(number: pod) }
+        podAddresses[pod] = nil
+        // Its counters stay in the directory until the workers have let go; the node never reuses a number, so nothing else needs the slot now.
+        slots[pod] = nil
+        retiredPods.append((pod, monotonicNow() + 2_000_000_000))
+    }
+    private var retiredPods: [(pod: UInt32, after: Nanoseconds)] = []
+
+    private func addListener(_ added: ListenerAdded) {
+        tellAll { worker in
+            let own = worker == shared.mailboxes.count - 1 ? added.listener : clinux_duplicate(added.listener)
+            return .listener(
+                descriptor: own, podNumber: added.pod, isInbound: added.role == .inbound, readsSocketName: added.destinationFrom == .socketName,
+                isIPv6: added.family == .ipv6)
+        }
+    }
+
+    private mutating func stage(_ published: ShardPublished) {
+        guard let family = ShardFamily(rawValue: published.family), Int(published.index) < Limits.bucketsPerFamily else {
+            if let shard = published.shard { close(shard) }
+            fault = fault ?? "shard family \(published.family) index \(published.index) is unknown"
+            return
+        }
+        let id = ShardID(family: family, index: published.index)
+        guard let descriptor = published.shard else { return builder.stage(id, nil) }
+        do throws(SnapshotFault) {
+            builder.stage(id, try ShardMemory(adopting: descriptor, expected: id))
+        } catch {
+            fault = fault ?? "shard \(family) \(published.index): \(error)"
+        }
+    }
+
+    /// Everything since the previous generation takes effect at once, or nothing does.
+    private mutating func publish(_ generation: UInt64) throws(ControlFault) {
+        defer { fault = nil }
+        if let fault {
+            builder.discard()
+            return try refuse(generation, fault)
+        }
+        let tables: Tables
+        do throws(RoutingFault) {
+            tables = try builder.commit(generation: generation)
+        } catch {
+            return try refuse(generation, "\(error)")
+        }
+        publisher.publish(tables)
+        unconfirmed = generation
+        tellAll { _ in .tablesPublished }
+        labelPods()
+        if !hasClaimedPods {
+            hasClaimedPods = true
+            directory.removeUnclaimed()
+        }
+    }
+
+    private mutating func refuse(_ generation: UInt64, _ reason: String) throws(ControlFault) {
+        say("error", "snapshot refused", "generation=\(generation) reason=\"\(reason)\"")
+        shared.counters.worker(0).add(.snapshotsRefused)
+        try control.send(SnapshotRefused(generation: generation, reason: reason))
+    }
+
+    /// Tells the node when the last worker has entered the new tables.
+    private mutating func confirm() {
+        let now = monotonicNow()
+        while let first = retiredPods.first, first.after < now {
+            directory.remove(pod: first.pod)
+            retiredPods.removeFirst()
+        }
+        guard let generation = unconfirmed, publisher.isAppliedEverywhere else { return }
+        unconfirmed = nil
+        do throws(ControlFault) { try control.send(SnapshotApplied(generation: generation)) } catch { say("error", "cannot report", "fault=\(error)") }
+    }
+
+    private func drain(_ milliseconds: UInt32) {
+        say("info", "draining", "deadline_ms=\(milliseconds)")
+        let until = monotonicNow() + UInt64(milliseconds) * 1_000_000
+        tellAll { _ in .drain(until: until) }
+    }
+
+    private func tellAll(_ message: (Int) -> WorkerMessage) {
+        for (worker, mailbox) in shared.mailboxes.enumerated() { mailbox.post(message(worker)) }
+    }
+
+    /// Names the pods in the metrics by what the snapshot says about their addresses.
+    private func labelPods() {
+        let view = publisher.currentView
+        for (pod, addresses) in podAddresses {
+            guard let workload = addresses.lazy.compactMap({ view.workload(at: $0) }).first else { continue }
+            directory.label(pod: pod, namespace: workload.namespace, workload: workload.workloadName, name: workload.name)
+        }
+    }
+}
+
+/// What a thread needs to become a worker.
+private final class WorkerBirth {
+    let number: Int
+    let limits: ProxyLimits
+    let shared: WorkerShared
+    let stockDescriptor: Int32
+    let seed: UInt64
+
+    init(number: Int, limits: ProxyLimits, shared: WorkerShared, stockDescriptor: Int32, seed: UInt64) {
+        self.number = number
+        self.limits = limits
+        self.shared = shared
+        self.stockDescriptor = stockDescriptor
+        self.seed = seed
+    }
+}
+
+private func runWorker(_ argument: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
+    let birth = Unmanaged<WorkerBirth>.fromOpaque(argument!).takeRetainedValue()
+    var worker = Worker(number: birth.number, limits: birth.limits, shared: birth.shared, stockDescriptor: birth.stockDescriptor, seed: birth.seed)
+    worker.run()
+    birth.shared.workerFinished()
+    return nil
+}

@@ -1,0 +1,67 @@
+import Bytes
+import EventLoop
+import HTTPCodec
+import Upstream
+
+// Step 10 of the journey: the reply's body streams to the client as fast as the client takes it.
+extension Worker {
+    /// Passes body bytes on. Returns how many are dealt with, or nil when the exchange has ended.
+    mutating func passReplyBody(_ number: UInt32, _ bytes: UnsafeRawBufferPointer) -> Int? {
+        let exchange = exchanges.at(number)
+        var consumed = 0
+        do throws(HTTPFault) {
+            while true {
+                let next = try step(&exchange.pointee.replyBody, UnsafeRawBufferPointer(rebasing: bytes[consumed...]), .standard)
+                consumed += next.consumed
+                guard sendReply(number, exchange, next.content) else { return nil }
+                if !next.hasMore { break }
+            }
+        } catch {
+            replyWasRefused(number, error)
+            return nil
+        }
+        if exchange.pointee.replyBody.isComplete { return endReply(number, extra: consumed < bytes.count) }
+        return consumed
+    }
+
+    /// False when the client is gone, and with it the exchange.
+    mutating func sendReply(_ number: UInt32, _ exchange: ExchangePlace, _ bytes: UnsafeRawBufferPointer) -> Bool {
+        exchange.pointee.replyBytes &+= UInt64(bytes.count)
+        let connection = connections.at(exchange.pointee.downstream)
+        if write(bytes, to: connection) { return true }
+        clientAborted(connection, exchange.pointee.downstream)
+        return false
+    }
+
+    /// The whole reply has been passed on.
+    /// - Parameter extra: bytes came behind it that nobody asked for: the connection is out of step.
+    mutating func endReply(_ number: UInt32, extra: Bool) -> Int? {
+        let exchange = exchanges.at(number)
+        exchange.pointee.replyPhase = .complete
+        if extra { exchange.pointee.upstreamKeepsAlive = false }
+        finish(number)
+        return nil
+    }
+
+    /// The upstream has closed or reset the connection.
+    mutating func replyEnded(_ number: UInt32) {
+        let exchange = exchanges.at(number)
+        let upstream = connections.at(exchange.pointee.upstream)
+        upstream.pointee.canRead = false
+        guard exchange.pointee.replyPhase == .body else {
+            let isPartial = !upstream.pointee.input.isEmpty
+            return fail(
+                number, isPartial ? .endedInReply : .endedBeforeReply(peerMayHaveSeen: exchange.pointee.seen, reused: upstream.pointee.served > 0))
+        }
+        do throws(HTTPFault) {
+            try exchange.pointee.replyBody.peerClosed()
+            // An until-close body that was sent in chunks still owes the last one.
+            let last = try step(&exchange.pointee.replyBody, UnsafeRawBufferPointer(start: nil, count: 0), .standard)
+            guard sendReply(number, exchange, last.content) else { return }
+        } catch {
+            return fail(number, .endedInReply)
+        }
+        exchange.pointee.upstreamKeepsAlive = false
+        _ = endReply(number, extra: false)
+    }
+}

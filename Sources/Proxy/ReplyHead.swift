@@ -1,0 +1,157 @@
+import Bytes
+import EventLoop
+import Glibc
+import HTTPCodec
+import Upstream
+
+// Step 9 of the journey: the reply's head is judged and rewritten, and goes out together with the body bytes that came with it.
+extension Worker {
+    mutating func readReply(_ upstream: ConnectionPlace, _ index: UInt32) {
+        let number = upstream.pointee.exchange
+        let exchange = exchanges.at(number)
+        let connection = connections.at(exchange.pointee.downstream)
+        guard upstream.pointee.canRead else { return }
+        // Back-pressure: what the client has not taken yet waits with us, and the rest waits in the kernel.
+        guard connection.pointee.output.isEmpty else { return }
+
+        if upstream.pointee.input.isEmpty {
+            let wanted = isOverBudget(connection.pointee.pod) ? 16_384 : 1 << Int(exchange.pointee.replyReadShift)
+            switch EventLoop.receive(upstream.pointee.descriptor, into: receiveMemory, count: wanted) {
+            case .moved(let count):
+                if count < wanted && !upstream.pointee.hasEnded { upstream.pointee.canRead = false }
+                let bytes = UnsafeRawBufferPointer(start: receiveMemory, count: count)
+                guard let consumed = passReply(number, bytes, isInInput: false) else { return }
+                if consumed < count { _ = upstream.pointee.input.append(UnsafeRawBufferPointer(rebasing: bytes[consumed...])) }
+                paceReply(exchange, connection, wasFull: count == wanted)
+            case .wouldBlock: upstream.pointee.canRead = false
+            case .ended: return replyEnded(number)
+            case .failed: return replyEnded(number)
+            }
+        } else {
+            guard upstream.pointee.input.reserve(4_096) else { return fail(number, .malformedReply) }
+            let space = upstream.pointee.input.writable
+            switch EventLoop.receive(upstream.pointee.descriptor, into: space.baseAddress!, count: space.count) {
+            case .moved(let count):
+                if count < space.count && !upstream.pointee.hasEnded { upstream.pointee.canRead = false }
+                upstream.pointee.input.commit(count)
+                guard let consumed = passReply(number, upstream.pointee.input.readable, isInInput: true) else { return }
+                upstream.pointee.input.consume(consumed)
+                upstream.pointee.input.releaseIfEmpty()
+            case .wouldBlock: upstream.pointee.canRead = false
+            case .ended, .failed: return replyEnded(number)
+            }
+        }
+        if exchange.pointee.replyHasBegun { deadlines.set(exchange.pointee.downstream, at: after(milliseconds: limits.stallMilliseconds)) }
+        if upstream.pointee.canRead && connection.pointee.output.isEmpty { again(upstream, index) }
+    }
+
+    /// Passes reply bytes on: interim heads, the final head, body. Returns how many are dealt with, or nil when the exchange has ended.
+    private mutating func passReply(_ number: UInt32, _ bytes: UnsafeRawBufferPointer, isInInput: Bool) -> Int? {
+        let exchange = exchanges.at(number)
+        if exchange.pointee.replyPhase == .body { return passReplyBody(number, bytes) }
+        let upstream = connections.at(exchange.pointee.upstream)
+        var offset = 0
+        while true {
+            let rest = UnsafeRawBufferPointer(rebasing: bytes[offset...])
+            if rest.isEmpty { return offset }
+            do throws(HTTPFault) {
+                let count = try head.parseResponse(
+                    rest, answering: exchange.pointee.method, mayUpgrade: exchange.pointee.asksForUpgrade, limits: limits.head,
+                    progress: &upstream.pointee.progress)
+                guard let count else { return offset }
+                if head.isInterim {
+                    passInterim(exchange, rest)
+                    offset += count
+                    continue
+                }
+                if head.status == 101 { return passUpgrade(number, rest, count).map { offset + $0 } }
+                return try passFinalHead(number, rest, count, isInInput: isInInput).map { offset + $0 }
+            } catch {
+                replyWasRefused(number, error)
+                return nil
+            }
+        }
+    }
+
+    /// 100 goes to whoever expects it; 102, 103 and the like to any HTTP/1.1 client.
+    private mutating func passInterim(_ exchange: ExchangePlace, _ bytes: UnsafeRawBufferPointer) {
+        guard !exchange.pointee.isHTTP10, head.status != 100 || exchange.pointee.expectsContinue else { return }
+        var writer = ByteWriter(writeMemory)
+        let plan = head.responsePlan(minorVersion: 1, keepsAlive: true)
+        guard ResponseWriter.write(head, of: bytes, plan, to: &writer) else { return }
+        _ = write(writer.written, to: connections.at(exchange.pointee.downstream))
+    }
+
+    private mutating func passFinalHead(
+        _ number: UInt32, _ bytes: UnsafeRawBufferPointer, _ headCount: Int, isInInput: Bool
+    ) throws(HTTPFault) -> Int? {
+        let exchange = exchanges.at(number)
+        let upstream = connections.at(exchange.pointee.upstream)
+        let plan = head.responsePlan(minorVersion: exchange.pointee.isHTTP10 ? 0 : 1, keepsAlive: exchange.pointee.keepsAlive && keepsRequestInStep(exchange))
+        exchange.pointee.status = UInt16(head.status)
+        exchange.pointee.keepsAlive = plan.keepsAlive
+        exchange.pointee.upstreamKeepsAlive = head.keepsAlive && head.framing != .untilClose
+        exchange.pointee.replyBody = try BodyFlow(head.framing, writesChunks: plan.writesChunks)
+        if upstream.pointee.served == 0 { hearKeepAlive(upstream, bytes) }
+        giveBackReplay(exchange)
+
+        var writer = ByteWriter(writeMemory)
+        guard ResponseWriter.write(head, of: bytes, plan, to: &writer) else { throw .headTooLarge }
+        let (message, consumed) = try gather(&exchange.pointee.replyBody, &writer, bytes, headCount, isInInput: isInInput, .standard)
+        exchange.pointee.replyPhase = .body
+        exchange.pointee.replyHasBegun = true
+        guard sendReply(number, exchange, message) else { return nil }
+        if exchange.pointee.replyBody.isComplete { return endReply(number, extra: consumed < bytes.count) }
+        return consumed
+    }
+
+    /// An answer before the end of the request usually means that the rest is not wanted; whether the client still sends it nobody knows.
+    private func keepsRequestInStep(_ exchange: ExchangePlace) -> Bool { exchange.pointee.requestPhase == .complete }
+
+    /// `Keep-Alive: timeout=5` from the first reply of a connection: how long its server lets it rest.
+    private mutating func hearKeepAlive(_ upstream: ConnectionPlace, _ bytes: UnsafeRawBufferPointer) {
+        guard upstream.pointee.pool != nobody, let value = head.value(.keepAlive)?.of(bytes) else { return }
+        var index = 0
+        while index + 8 < value.count {
+            if equalsIgnoringCase(UnsafeRawBufferPointer(rebasing: value[index..<(index + 7)]), Self.timeoutWord), value[index + 7] == 0x3D {
+                var end = index + 8
+                while end < value.count, value[end] &- 0x30 < 10 { end += 1 }
+                if let seconds = parseDecimal(UnsafeRawBufferPointer(rebasing: value[(index + 8)..<end])) {
+                    pools.heardKeepAlive(upstream.pointee.pool, timeoutSeconds: seconds)
+                }
+                return
+            }
+            index += 1
+        }
+    }
+
+    private static var timeoutWord: UnsafeRawBufferPointer {
+        let word: StaticString = "timeout"
+        return UnsafeRawBufferPointer(start: word.utf8Start, count: word.utf8CodeUnitCount)
+    }
+
+    /// 101: from here on the connection carries whatever both have agreed on.
+    private mutating func passUpgrade(_ number: UInt32, _ bytes: UnsafeRawBufferPointer, _ headCount: Int) -> Int? {
+        let exchange = exchanges.at(number)
+        var writer = ByteWriter(writeMemory)
+        let plan = head.responsePlan(minorVersion: 1, keepsAlive: true)
+        guard ResponseWriter.write(head, of: bytes, plan, to: &writer) else {
+            replyWasRefused(number, .headTooLarge)
+            return nil
+        }
+        exchange.pointee.status = 101
+        writer.write(UnsafeRawBufferPointer(rebasing: bytes[headCount...]))
+        exchange.pointee.replyHasBegun = true
+        guard sendReply(number, exchange, writer.written) else { return nil }
+        becomeRelay(number)
+        return bytes.count
+    }
+
+    private func paceReply(_ exchange: ExchangePlace, _ connection: ConnectionPlace, wasFull: Bool) {
+        if !connection.pointee.output.isEmpty {
+            exchange.pointee.replyReadShift = max(14, exchange.pointee.replyReadShift - 1)
+        } else if wasFull {
+            exchange.pointee.replyReadShift = min(18, exchange.pointee.replyReadShift + 1)
+        }
+    }
+}

@@ -1,0 +1,95 @@
+import Bytes
+import EventLoop
+import Glibc
+import HTTPCodec
+import Upstream
+
+// Step 8 of the journey: the request's body streams to the upstream as fast as that takes it.
+extension Worker {
+    mutating func readRequestBody(_ connection: ConnectionPlace, _ index: UInt32) {
+        let number = connection.pointee.exchange
+        let exchange = exchanges.at(number)
+        if connection.pointee.isBroken { return clientAborted(connection, index) }
+        if exchange.pointee.requestPhase == .complete {
+            // Nothing to read until the reply is out. A client that has ended its side may be gone altogether.
+            if connection.pointee.hasEnded && !exchange.pointee.replyHasBegun {
+                deadlines.set(index, at: after(milliseconds: limits.halfClosedMilliseconds))
+            }
+            return
+        }
+        guard exchange.pointee.requestPhase == .body, exchange.pointee.reach == .connected, connection.pointee.canRead else { return }
+        let upstream = connections.at(exchange.pointee.upstream)
+        guard upstream.pointee.output.isEmpty, !upstream.pointee.isBroken else { return }
+
+        if connection.pointee.input.isEmpty {
+            let wanted = isOverBudget(connection.pointee.pod) ? 16_384 : 1 << Int(exchange.pointee.requestReadShift)
+            switch EventLoop.receive(connection.pointee.descriptor, into: receiveMemory, count: wanted) {
+            case .moved(let count):
+                if count < wanted && !connection.pointee.hasEnded { connection.pointee.canRead = false }
+                let consumed = passRequestBody(number, UnsafeRawBufferPointer(start: receiveMemory, count: count))
+                guard let consumed else { return }
+                if consumed < count { _ = connection.pointee.input.append(UnsafeRawBufferPointer(start: receiveMemory + consumed, count: count - consumed)) }
+                paceRequest(exchange, upstream, wasFull: count == wanted)
+            case .wouldBlock: connection.pointee.canRead = false
+            case .ended, .failed: return clientAborted(connection, index)
+            }
+        } else {
+            // An unfinished trailer line came before.
+            guard connection.pointee.input.reserve(4_096) else { return answer(number, .requestBody(.trailersTooLarge)) }
+            let space = connection.pointee.input.writable
+            switch EventLoop.receive(connection.pointee.descriptor, into: space.baseAddress!, count: space.count) {
+            case .moved(let count):
+                if count < space.count && !connection.pointee.hasEnded { connection.pointee.canRead = false }
+                connection.pointee.input.commit(count)
+                guard let consumed = passRequestBody(number, connection.pointee.input.readable) else { return }
+                connection.pointee.input.consume(consumed)
+                connection.pointee.input.releaseIfEmpty()
+            case .wouldBlock: connection.pointee.canRead = false
+            case .ended, .failed: return clientAborted(connection, index)
+            }
+        }
+        if exchange.pointee.requestPhase == .complete {
+            if !exchange.pointee.replyHasBegun { deadlines.set(index, at: after(milliseconds: limits.replyMilliseconds)) }
+        } else {
+            deadlines.set(index, at: after(milliseconds: limits.stallMilliseconds))
+            if connection.pointee.canRead && upstream.pointee.output.isEmpty { again(connection, index) }
+        }
+    }
+
+    /// Passes body bytes on. Returns how many are dealt with, or nil when the exchange has ended.
+    private mutating func passRequestBody(_ number: UInt32, _ bytes: UnsafeRawBufferPointer) -> Int? {
+        let exchange = exchanges.at(number)
+        let upstream = connections.at(exchange.pointee.upstream)
+        var consumed = 0
+        do throws(HTTPFault) {
+            while true {
+                let next = try step(&exchange.pointee.requestBody, UnsafeRawBufferPointer(rebasing: bytes[consumed...]), limits.body)
+                consumed += next.consumed
+                deliver(next.content, exchange, upstream)
+                if !next.hasMore { break }
+            }
+        } catch {
+            answer(number, .requestBody(error))
+            return nil
+        }
+        if exchange.pointee.requestBody.isComplete { exchange.pointee.requestPhase = .complete }
+        return consumed
+    }
+
+    private mutating func deliver(_ bytes: UnsafeRawBufferPointer, _ exchange: ExchangePlace, _ upstream: ConnectionPlace) {
+        exchange.pointee.requestBytes &+= UInt64(bytes.count)
+        exchange.pointee.seen = .body
+        guard !upstream.pointee.isBroken, !write(bytes, to: upstream) else { return }
+        // It may have answered before it closed; what it sent is read first, and no more is sent.
+        upstream.pointee.canRead = true
+        again(upstream, exchange.pointee.upstream)
+    }
+
+    private func paceRequest(_ exchange: ExchangePlace, _ upstream: ConnectionPlace, wasFull: Bool) {
+        if !upstream.pointee.output.isEmpty {
+            exchange.pointee.requestReadShift = max(14, exchange.pointee.requestReadShift - 1)
+        } else if wasFull {
+            exchange.pointee.requestReadShift = min(18, exchange.pointee.requestReadShift + 1)
+        }
+    }
+}

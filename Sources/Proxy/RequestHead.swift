@@ -1,0 +1,147 @@
+import Bytes
+import EventLoop
+import Glibc
+import HTTPCodec
+import MeshModel
+
+// Step 4 of the journey: a request's head is read, judged whole, and becomes an exchange.
+extension Worker {
+    mutating func readRequestHead(_ connection: ConnectionPlace, _ index: UInt32) {
+        // The last reply is still on its way out: the next request waits, so that one client holds at most one reply in memory.
+        guard connection.pointee.output.isEmpty else { return }
+        if connection.pointee.inputIsFresh {
+            connection.pointee.inputIsFresh = false
+            return takeRequestFromInput(connection, index)
+        }
+        guard connection.pointee.canRead else { return }
+        if connection.pointee.input.isEmpty {
+            switch EventLoop.receive(connection.pointee.descriptor, into: receiveMemory, count: WorkerSizes.headReadBytes) {
+            case .moved(let count):
+                // A short read has drained the socket: the next edge will tell. After the peer's FIN no edge comes any more.
+                if count < WorkerSizes.headReadBytes && !connection.pointee.hasEnded { connection.pointee.canRead = false }
+                takeRequest(connection, index, UnsafeRawBufferPointer(start: receiveMemory, count: count), isInInput: false)
+            case .wouldBlock: connection.pointee.canRead = false
+            case .ended, .failed: drop(connection, index)
+            }
+        } else {
+            guard connection.pointee.input.reserve(4_096) else { return refuse(connection, index, .headTooLarge) }
+            let space = connection.pointee.input.writable
+            switch EventLoop.receive(connection.pointee.descriptor, into: space.baseAddress!, count: space.count) {
+            case .moved(let count):
+                if count < space.count && !connection.pointee.hasEnded { connection.pointee.canRead = false } else { again(connection, index) }
+                connection.pointee.input.commit(count)
+                takeRequestFromInput(connection, index)
+            case .wouldBlock: connection.pointee.canRead = false
+            case .ended, .failed: drop(connection, index)
+            }
+        }
+    }
+
+    mutating func takeRequestFromInput(_ connection: ConnectionPlace, _ index: UInt32) {
+        takeRequest(connection, index, connection.pointee.input.readable, isInInput: true)
+    }
+
+    /// Looks for a whole head at the start of `bytes`, which lie in the receive buffer or in the connection's input.
+    private mutating func takeRequest(_ connection: ConnectionPlace, _ index: UInt32, _ bytes: UnsafeRawBufferPointer, isInInput: Bool) {
+        guard !bytes.isEmpty else { return }
+        let headCount: Int
+        do throws(HTTPFault) {
+            let hasBegun = connection.pointee.progress.hasBegun
+            guard let count = try head.parseRequest(bytes, limits: limits.head, progress: &connection.pointee.progress) else {
+                if !isInInput && !connection.pointee.input.append(bytes) { return refuse(connection, index, .headTooLarge) }
+                // Counted from the first byte, never pushed back: a head fed a byte at a time ends with the others.
+                if !hasBegun { deadlines.set(index, at: after(milliseconds: limits.headMilliseconds)) }
+                if connection.pointee.canRead { again(connection, index) }
+                return
+            }
+            headCount = count
+        } catch {
+            return refuse(connection, index, error)
+        }
+        beginExchange(connection, index, bytes, headCount, isInInput: isInInput)
+    }
+
+    /// Judges what the head asks for and hands request and first body bytes to `Forward` as one message.
+    private mutating func beginExchange(
+        _ connection: ConnectionPlace, _ index: UInt32, _ bytes: UnsafeRawBufferPointer, _ headCount: Int, isInInput: Bool
+    ) {
+        if head.method == .connect { return refuse(connection, index, .connectRefused) }
+        let body: BodyFlow
+        do throws(HTTPFault) {
+            body = try BodyFlow(head.framing, writesChunks: head.framing == .chunked, limits: limits.body)
+        } catch {
+            return refuse(connection, index, error)
+        }
+        guard let token = exchanges.insert(Exchange(downstream: index, isRelay: false)) else {
+            return refuse(connection, index, .headTimeout)
+        }
+        let exchange = exchanges.at(token.index)
+        connection.pointee.exchange = token.index
+        connection.pointee.stage = .exchanging
+        exchange.pointee.method = head.method
+        exchange.pointee.hasBody = !head.framing.isEmpty
+        exchange.pointee.isHTTP10 = head.minorVersion == 0
+        exchange.pointee.keepsAlive = head.keepsAlive && drainUntil == nil
+        exchange.pointee.expectsContinue = head.expectsContinue
+        exchange.pointee.asksForUpgrade = head.asksForUpgrade && !asksForPlainHTTP2(bytes)
+        exchange.pointee.requestBody = body
+        exchange.pointee.started = now
+
+        if isOverBudget(connection.pointee.pod) {
+            settleInput(connection, bytes, headCount, isInInput: isInInput)
+            return answer(token.index, .bufferBudgetSpent)
+        }
+        var writer = ByteWriter(writeMemory)
+        guard writeRequestHead(connection, exchange, bytes, to: &writer) else {
+            return answer(token.index, .requestHead(.headTooLarge))
+        }
+        let route = route(connection, host: head.authority.of(bytes))
+        let message: UnsafeRawBufferPointer
+        let consumed: Int
+        do throws(HTTPFault) {
+            (message, consumed) = try gather(&exchange.pointee.requestBody, &writer, bytes, headCount, isInInput: isInInput, limits.body)
+        } catch {
+            return answer(token.index, .requestBody(error))
+        }
+        exchange.pointee.requestBytes = UInt64(message.count)
+        settleInput(connection, bytes, consumed, isInInput: isInInput)
+        if exchange.pointee.requestBody.isComplete { exchange.pointee.requestPhase = .complete } else { exchange.pointee.requestPhase = .body }
+        let patience = connection.pointee.hasEnded ? limits.halfClosedMilliseconds : limits.replyMilliseconds
+        deadlines.set(index, at: after(milliseconds: patience))
+        dispatch(token.index, route, .inHand(message))
+    }
+
+    private func asksForPlainHTTP2(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        guard let value = head.value(.upgrade)?.of(bytes), let base = value.baseAddress else { return false }
+        return tokenEquals(base, value.count, "h2c")
+    }
+
+    private mutating func writeRequestHead(
+        _ connection: ConnectionPlace, _ exchange: ExchangePlace, _ bytes: UnsafeRawBufferPointer, to writer: inout ByteWriter
+    ) -> Bool {
+        var peerText = AddressText()
+        var destinationText = AddressText()
+        describePeer(connection, &peerText)
+        if head.authority.isEmpty { destinationText.write(connection.pointee.address, port: connection.pointee.port) }
+        let chance = (random.next(), random.next(), random.next())
+        let keepsUpgrade = exchange.pointee.asksForUpgrade
+        return peerText.withBytes { peer in
+            destinationText.withBytes { destination in
+                RequestWriter.write(
+                    head, of: bytes,
+                    RequestForwarding(peerAddress: peer, destination: destination, random: chance, keepsUpgrade: keepsUpgrade), to: &writer)
+            }
+        }
+    }
+
+    /// Keeps what lies behind the consumed bytes (an unfinished chunk line, or a pipelined request) for later.
+    private mutating func settleInput(_ connection: ConnectionPlace, _ bytes: UnsafeRawBufferPointer, _ consumed: Int, isInInput: Bool) {
+        if isInInput {
+            connection.pointee.input.consume(consumed)
+            connection.pointee.input.releaseIfEmpty()
+        } else if consumed < bytes.count {
+            // Cannot fail: the queue is empty and holds twice what one read brings.
+            _ = connection.pointee.input.append(UnsafeRawBufferPointer(rebasing: bytes[consumed...]))
+        }
+    }
+}

@@ -1,0 +1,102 @@
+import Balancing
+import Bytes
+import EventLoop
+import HTTPCodec
+import MeshModel
+import Routing
+import Telemetry
+
+/// Where a request or connection may go, within this turn.
+enum Route {
+    /// Any ready endpoint of a service port.
+    case service(ServiceDestination)
+    /// The address it asked for, whatever the mesh knows about it.
+    case address(behind: ServiceDestination?)
+    /// The service has no such port: nothing listens there.
+    case noSuchPort
+}
+
+// Step 5 of the journey: the service, then the endpoint.
+extension Worker {
+    /// What the address says; a Host header is asked only where the address says nothing, or names one pod of a headless service.
+    func route(_ connection: ConnectionPlace, host: UnsafeRawBufferPointer) -> Route {
+        let address = connection.pointee.address, port = connection.pointee.port
+        if connection.pointee.listener.isInbound { return .address(behind: tables.serviceBehind(address: address, port: port)) }
+        switch tables.resolve(address: address, port: port) {
+        case .service(let service): return .service(service)
+        case .unknownPort: return .noSuchPort
+        case .workload, .unknown: break
+        }
+        let callers = tables.workload(at: callerAddress(of: connection, like: address))?.namespace ?? UnsafeRawBufferPointer(start: nil, count: 0)
+        switch tables.resolve(address: address, port: port, host: host, clientNamespace: callers) {
+        case .service(let service): return .service(service)
+        case .workload(_, let behind): return .address(behind: behind)
+        case .unknownPort: return .noSuchPort
+        case .unknown: return .address(behind: nil)
+        }
+    }
+
+    /// The calling pod's own address: outbound connections reach us over loopback, so their peer address says nothing.
+    func callerAddress(of connection: ConnectionPlace, like model: IPAddress) -> IPAddress {
+        if connection.pointee.listener.isInbound { return connection.pointee.peer }
+        return pods.address(of: connection.pointee.pod, like: model) ?? pods.anyAddress(of: connection.pointee.pod) ?? connection.pointee.peer
+    }
+
+    /// The text that `x-forwarded-for` gets. Inbound from a meshed pod, its own proxy has written it already.
+    func describePeer(_ connection: ConnectionPlace, _ text: inout AddressText) {
+        let caller = callerAddress(of: connection, like: connection.pointee.address)
+        if connection.pointee.listener.isInbound, let workload = tables.workload(at: caller), workload.isMeshed { return }
+        text.write(caller)
+    }
+
+    /// Picks where this attempt goes. False when there is no endpoint (left) to try.
+    /// - Parameter mayRepeat: whether the endpoint tried before may be tried again when there is no other: right after a connection that had
+    ///   merely come of age, wrong after a refused connect.
+    mutating func aim(_ exchange: ExchangePlace, _ connection: ConnectionPlace, _ route: Route, mayRepeat: Bool) -> Bool {
+        switch route {
+        case .noSuchPort: return false
+        case .address(let behind):
+            guard exchange.pointee.attempts == 0 || mayRepeat else { return false }
+            exchange.pointee.target = Target(address: connection.pointee.address, port: connection.pointee.port)
+            if let behind, let place = behind.port.place(of: connection.pointee.address, port: connection.pointee.port) {
+                exchange.pointee.target.slot = behind.slot(at: place)
+                exchange.pointee.lease = Lease(on: behind.state(at: place))
+            }
+        case .service(let service):
+            let tried = exchange.pointee.tried
+            let count = service.readyCount
+            var place: Int?
+            if tried == nobody {
+                place = PowerOfTwoChoices.pick(among: count, using: &random, load: { service.state(at: $0).inFlight })
+            } else {
+                place = PowerOfTwoChoices.pick(
+                    among: count, using: &random, isExcluded: { service.slot(at: $0) == tried }, load: { service.state(at: $0).inFlight })
+                if place == nil && mayRepeat { place = count > 0 ? 0 : nil }
+            }
+            guard let place else { return false }
+            let endpoint = service.endpoint(at: place)
+            exchange.pointee.target = Target(address: endpoint.address, port: endpoint.port)
+            exchange.pointee.target.slot = service.slot(at: place)
+            exchange.pointee.lease = Lease(on: service.state(at: place))
+        }
+        chooseNamespace(exchange, connection)
+        return true
+    }
+
+    /// In which pod's namespace the upstream socket must live, and whose address it shows.
+    ///
+    /// Inbound: in the pod itself, showing the peer. To a pod of this node: straight into that pod's namespace, showing the caller, with no
+    /// second hop. Anything else: from the calling pod's namespace, plain.
+    private func chooseNamespace(_ exchange: ExchangePlace, _ connection: ConnectionPlace) {
+        let pod = connection.pointee.pod
+        exchange.pointee.target.socketPod = pod
+        if connection.pointee.listener.isInbound {
+            exchange.pointee.target.source = connection.pointee.peer
+        } else if let neighbour = pods.place(at: exchange.pointee.target.address),
+            let caller = pods.address(of: pod, like: exchange.pointee.target.address)
+        {
+            exchange.pointee.target.socketPod = neighbour
+            exchange.pointee.target.source = caller
+        }
+    }
+}

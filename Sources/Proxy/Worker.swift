@@ -1,0 +1,193 @@
+import Balancing
+import Bytes
+import CLinux
+import ControlChannel
+import EventLoop
+import Glibc
+import HTTPCodec
+import MeshModel
+import Routing
+import Telemetry
+import Upstream
+
+/// One thread's share of the data plane: its connections, pools, stock and counters, and the loop that serves them.
+///
+/// The journey of a connection reads in the extensions, in this order: Accept, Claim, Detect, RequestHead, Forward, Connect, RequestBody,
+/// ReplyHead, ReplyBody, Finish; beside them Relay (opaque bytes), Output (what the peer's window does not take), Failures
+/// (retries, and every reply we invent), Close, Deadlines, Mail.
+struct Worker: ~Copyable {
+    let number: Int
+    let limits: ProxyLimits
+    let shared: WorkerShared
+
+    let poller = Poller()
+    var connections: Slab<Connection>
+    var exchanges: Slab<Exchange>
+    var scheduler: DeficitRoundRobin
+    var deadlines: TimerWheel
+    var heartbeat: Heartbeat
+    var pods = PodPlaces()
+    var pools: PoolTable
+    var stock = SocketStock()
+    var stockChannel: ControlSocket
+    var replays: BlockPool
+    var random: SplitMix64
+    var ledger: Ledger
+
+    /// The tables of this turn. Views from them end with the turn.
+    var tables: TablesView
+    /// When this turn began. Read once per turn; whatever needs the time uses this.
+    var now: Nanoseconds
+    /// When to stop, once draining.
+    var drainUntil: Nanoseconds?
+    var isFinished = false
+    var nextHousekeeping: Nanoseconds = 0
+
+    /// What recv fills, with headroom before it (see WorkerSizes).
+    let receiveMemory: UnsafeMutableRawPointer
+    /// What a turn writes: heads, re-framed bodies.
+    let writeMemory: UnsafeMutableRawBufferPointer
+    var head = Head()
+
+    /// Tokens of our own descriptors; no slab index reaches them.
+    static let bellToken = Token(index: .max, generation: 1)
+    static let stockToken = Token(index: .max - 1, generation: 1)
+    /// What a busy pod may spend before it is another's turn: about fifteen small requests. It is also the longest that a quiet pod waits
+    /// for its first one, beside the turn of the loop.
+    static let quantumNanoseconds: Int64 = 100_000
+    static let housekeepingNanoseconds: Nanoseconds = 1_000_000_000
+
+    init(number: Int, limits: ProxyLimits, shared: WorkerShared, stockDescriptor: Int32, seed: UInt64) {
+        self.number = number
+        self.limits = limits
+        self.shared = shared
+        let capacity = shared.connectionsPerWorkerMax
+        let start = monotonicNow()
+        now = start
+        connections = Slab(capacity: capacity)
+        exchanges = Slab(capacity: capacity)
+        scheduler = DeficitRoundRobin(itemCapacity: capacity, quantumNanoseconds: Self.quantumNanoseconds)
+        deadlines = TimerWheel(capacity: capacity, now: start)
+        heartbeat = Heartbeat(array: shared.heartbeatArray, worker: number)
+        pools = PoolTable(connectionCapacity: capacity)
+        stockChannel = ControlSocket(adopting: stockDescriptor)
+        replays = BlockPool(blockBytes: WorkerSizes.replayBytes, capacity: capacity)
+        random = SplitMix64(seed: seed)
+        ledger = Ledger(counters: shared.counters, worker: number)
+        tables = shared.publisher.enter(worker: number)
+        receiveMemory = UnsafeMutableRawPointer.allocate(byteCount: WorkerSizes.headroomBytes + WorkerSizes.readBytesMax, alignment: 4096)
+            + WorkerSizes.headroomBytes
+        writeMemory = UnsafeMutableRawBufferPointer.allocate(byteCount: WorkerSizes.readBytesMax + 160 * 1024, alignment: 4096)
+        let watches = poller.watchReadable(shared.mailboxes[number].bell, as: Self.bellToken) && poller.watchReadable(stockDescriptor, as: Self.stockToken)
+        precondition(watches, "epoll refuses our own descriptors")
+    }
+
+    deinit {
+        (receiveMemory - WorkerSizes.headroomBytes).deallocate()
+        writeMemory.deallocate()
+    }
+
+    // MARK: The loop
+
+    mutating func run() {
+        now = monotonicNow()
+        while !isFinished {
+            heartbeat.beat(now)
+            tables = shared.publisher.enter(worker: number)
+            collectEvents(wait: scheduler.isEmpty)
+            if deadlines.isDue(now) { expireDeadlines() }
+            serveTurns()
+            if now >= nextHousekeeping { keepHouse() }
+        }
+        shared.publisher.leave(worker: number)
+    }
+
+    /// Asks epoll what has happened and lets it wait in its pod's queue. Nothing is served here: epoll's order is not ours.
+    private mutating func collectEvents(wait: Bool) {
+        var milliseconds: Int32 = 0
+        if wait {
+            let rest = deadlines.untilNext(now, limit: Heartbeat.intervalNanoseconds)
+            milliseconds = Int32((rest + 999_999) / 1_000_000)
+        }
+        let count = poller.wait(milliseconds: milliseconds)
+        if wait { now = monotonicNow() }
+        var index = 0
+        while index < count {
+            let (token, readiness) = poller.event(index)
+            index &+= 1
+            if let place = connections.find(token) {
+                note(readiness, place, token.index)
+            } else if token == Self.bellToken {
+                collectMail()
+            } else if token == Self.stockToken {
+                collectSockets()
+            }
+        }
+    }
+
+    @inline(__always) private mutating func note(_ readiness: Readiness, _ connection: ConnectionPlace, _ index: UInt32) {
+        if !readiness.isDisjoint(with: [.readable, .ended, .broken]) { connection.pointee.canRead = true }
+        if readiness.contains(.ended) { connection.pointee.hasEnded = true }
+        if readiness.contains(.broken) { connection.pointee.isBroken = true }
+        // The very first edge of an accepted or idle connection says only "writable": nothing to do.
+        if !connection.pointee.canRead && connection.pointee.output.isEmpty && connection.pointee.stage != .connecting { return }
+        scheduler.enqueue(index, flow: connection.pointee.pod)
+    }
+
+    /// Gives pods their turns until nothing waits or a quantum has passed; then epoll is asked again, so that a pod that was quiet until now
+    /// is known, and first, within that time.
+    private mutating func serveTurns() {
+        let begun = now
+        while let turn = scheduler.next() {
+            var served = 0
+            while served < turn.items, let index = scheduler.take(from: turn.flow) {
+                serve(index)
+                served += 1
+            }
+            let after = monotonicNow()
+            scheduler.settle(turn.flow, items: served, nanoseconds: after - now)
+            ledger.chargeTime(after - now, to: pods.budgets.base[Int(turn.flow)].slot)
+            now = after
+            if now - begun >= UInt64(Self.quantumNanoseconds) { return }
+        }
+    }
+
+    /// One connection's turn: whatever its socket is ready for, once each way.
+    private mutating func serve(_ index: UInt32) {
+        let connection = connections.at(index)
+        if !connection.pointee.output.isEmpty && connection.pointee.stage != .connecting { flush(connection, index) }
+        switch connection.pointee.stage {
+        case .accepting: acceptSome(connection, index)
+        case .detecting: readFirstBytes(connection, index)
+        case .awaitingHead: readRequestHead(connection, index)
+        case .connecting: finishConnect(connection, index)
+        case .exchanging:
+            if connection.pointee.role == .downstream { readRequestBody(connection, index) } else { readReply(connection, index) }
+        case .relaying: relay(connection, index)
+        case .idle: readIdle(connection, index)
+        case .flushing: watchFlushing(connection, index)
+        case .lingering: readLingering(connection, index)
+        case .dead:
+            release(connection, index)
+            return
+        }
+        charge(connection)
+    }
+
+    /// Lets a connection have another turn of its own pod's time.
+    mutating func again(_ connection: ConnectionPlace, _ index: UInt32) { scheduler.enqueue(index, flow: connection.pointee.pod) }
+
+    /// Keeps the pod's account of buffered memory true.
+    @inline(__always) func charge(_ connection: ConnectionPlace) {
+        let held = Int32(truncatingIfNeeded: connection.pointee.input.capacity &+ connection.pointee.output.capacity)
+        guard held != connection.pointee.charged else { return }
+        let budget = pods.budgets.base + Int(connection.pointee.pod)
+        budget.pointee.bufferedBytes &+= Int(held &- connection.pointee.charged)
+        ledger.showBuffered(Int(held &- connection.pointee.charged), of: budget.pointee.slot)
+        connection.pointee.charged = held
+    }
+
+    func isOverBudget(_ pod: UInt32) -> Bool { pods.budgets.base[Int(pod)].bufferedBytes >= limits.bufferedBytesPerPodMax }
+
+    func after(milliseconds: Int) -> Nanoseconds { now + UInt64(milliseconds) * 1_000_000 }
+}

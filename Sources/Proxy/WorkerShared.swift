@@ -1,0 +1,68 @@
+import EventLoop
+import Glibc
+import Routing
+import Synchronization
+import Telemetry
+
+/// What the threads of one proxy have in common. Made before the workers start; nothing in it changes but atomics.
+final class WorkerShared: @unchecked Sendable {
+    let publisher: TablesPublisher
+    let mailboxes: [Mailbox<WorkerMessage>]
+    let counters: CountersRegion
+    let heartbeatArray: Int32
+    let connectionsPerWorkerMax: Int
+    /// Descriptors that connections of all workers may take together.
+    let connectionsMax: Int
+    private let loads: UnsafeMutableRawPointer
+
+    static let strideBytes = 64
+    /// Descriptors kept for listeners, stock, mailboxes and control sockets.
+    static let descriptorReserve = 1_024
+
+    init(publisher: TablesPublisher, counters: CountersRegion, heartbeatArray: Int32, workers: Int, descriptorLimit: Int) {
+        self.publisher = publisher
+        self.counters = counters
+        self.heartbeatArray = heartbeatArray
+        mailboxes = (0..<workers).map { _ in Mailbox<WorkerMessage>() }
+        connectionsMax = max(descriptorLimit - min(Self.descriptorReserve, descriptorLimit / 4), 16)
+        // Any worker may end up with all of them: the reservation is address space, not memory.
+        connectionsPerWorkerMax = connectionsMax + Self.descriptorReserve
+        loads = .allocate(byteCount: workers * Self.strideBytes, alignment: Self.strideBytes)
+        loads.initializeMemory(as: UInt8.self, repeating: 0, count: workers * Self.strideBytes)
+    }
+
+    private func load(_ worker: Int) -> UnsafeMutablePointer<Atomic<Int>> {
+        (loads + worker * Self.strideBytes).assumingMemoryBound(to: Atomic<Int>.self)
+    }
+
+    func connectionOpened(on worker: Int) { load(worker).pointee.wrappingAdd(1, ordering: .relaxed) }
+    func connectionClosed(on worker: Int) { load(worker).pointee.wrappingSubtract(1, ordering: .relaxed) }
+    func connectionCount(of worker: Int) -> Int { load(worker).pointee.load(ordering: .relaxed) }
+
+    /// The worker that has so many fewer connections that handing one over pays: a quarter less, and at least eight.
+    func lessLoaded(than worker: Int) -> Int? {
+        guard mailboxes.count > 1 else { return nil }
+        let own = connectionCount(of: worker)
+        guard own >= 8 else { return nil }
+        var least = worker, leastCount = own
+        for other in mailboxes.indices where other != worker {
+            let count = connectionCount(of: other)
+            if count < leastCount { least = other; leastCount = count }
+        }
+        return own - leastCount >= max(8, own / 4) ? least : nil
+    }
+
+    /// Downstream connections alone: upstreams that find no descriptor fail their request with a reason.
+    var isDescriptorBudgetSpent: Bool {
+        var total = 0
+        for worker in mailboxes.indices { total += connectionCount(of: worker) }
+        return total >= connectionsMax
+    }
+
+    private let finished = Atomic<Int>(0)
+    func workerFinished() { finished.wrappingAdd(1, ordering: .releasing) }
+    /// Workers that have drained and ended.
+    var finishedWorkers: Int { finished.load(ordering: .acquiring) }
+
+    deinit { loads.deallocate() }
+}

@@ -1,0 +1,131 @@
+import ControlChannel
+import EventLoop
+import Glibc
+
+/// What a stock socket is for: one shelf each.
+public struct ShelfKey: Equatable, Sendable {
+    public var pod: UInt32
+    public var family: SocketFamily
+    public var kind: SocketKind
+
+    public init(pod: UInt32, family: SocketFamily, kind: SocketKind) {
+        self.pod = pod
+        self.family = family
+        self.kind = kind
+    }
+}
+
+/// Sockets that `node` has made inside pod namespaces for this worker, and the queue of those who wait for one.
+///
+/// A shelf is empty until its pod first connects. It is refilled before it is empty, in batches that double each time it ran dry all the same,
+/// and it is cleared when nobody has taken from it for a while. The stock decides; whoever owns the channel sends what
+/// `refill` says and hands in what arrives.
+public struct SocketStock: ~Copyable {
+    static let batchMin: UInt32 = 4
+    static let batchMax: UInt32 = SocketsWanted.countMax
+    public static let clearAfterNanoseconds: Nanoseconds = 30_000_000_000
+
+    struct Shelf {
+        let key: ShelfKey
+        var sockets: [Int32] = []
+        /// First come, first served. Tokens of those that gave up in the meantime name nobody and are skipped.
+        var waiting: [Token] = []
+        var onTheWay: UInt32 = 0
+        var batch = SocketStock.batchMin
+        var lastTaken: Nanoseconds = 0
+    }
+
+    var shelves: [Shelf] = []
+    public private(set) var socketCount = 0
+
+    public init() {}
+
+    private mutating func shelf(_ key: ShelfKey) -> Int {
+        // A node has at most a few hundred shelves and a worker meets a new connection's shelf only, so a walk is fine.
+        for index in shelves.indices where shelves[index].key == key { return index }
+        shelves.append(Shelf(key: key))
+        return shelves.count - 1
+    }
+
+    /// A socket from the shelf, now the caller's.
+    public mutating func take(_ key: ShelfKey, now: Nanoseconds) -> Int32? {
+        let index = shelf(key)
+        shelves[index].lastTaken = now
+        guard let socket = shelves[index].sockets.popLast() else { return nil }
+        socketCount -= 1
+        return socket
+    }
+
+    /// Queues up for the next delivery.
+    public mutating func wait(_ waiter: Token, at key: ShelfKey) { shelves[shelf(key)].waiting.append(waiter) }
+
+    /// How many sockets to ask for now; 0 for none. What is asked for counts as on its way until delivered or refused.
+    public mutating func refill(_ key: ShelfKey) -> UInt32 {
+        let index = shelf(key)
+        let waiting = UInt32(shelves[index].waiting.count), held = UInt32(shelves[index].sockets.count)
+        if waiting > shelves[index].onTheWay, held == 0 { shelves[index].batch = min(shelves[index].batch * 2, Self.batchMax) }
+        // Half a batch left: the rest must last for the way to node and back (some 50 µs, several turns of the loop).
+        guard held + shelves[index].onTheWay < waiting + shelves[index].batch / 2 else { return 0 }
+        let count = min(waiting + shelves[index].batch - held - shelves[index].onTheWay, Self.batchMax)
+        shelves[index].onTheWay += count
+        return count
+    }
+
+    /// Puts a delivery on its shelf. `asked` sockets are no longer on the way.
+    public mutating func deliver(_ key: ShelfKey, _ sockets: [Int32]) {
+        let index = shelf(key)
+        shelves[index].sockets.append(contentsOf: sockets)
+        socketCount += sockets.count
+        // One request, one delivery; fewer than asked means that node's budget ended, and asking again is right.
+        shelves[index].onTheWay = shelves[index].onTheWay > UInt32(sockets.count) ? shelves[index].onTheWay - UInt32(sockets.count) : 0
+    }
+
+    /// The next waiter together with a socket for it, while there are both.
+    public mutating func match(_ key: ShelfKey) -> (waiter: Token, socket: Int32)? {
+        let index = shelf(key)
+        guard !shelves[index].waiting.isEmpty, let socket = shelves[index].sockets.popLast() else { return nil }
+        socketCount -= 1
+        return (shelves[index].waiting.removeFirst(), socket)
+    }
+
+    /// Gives a socket back that its taker did not use.
+    public mutating func putBack(_ key: ShelfKey, _ socket: Int32) {
+        shelves[shelf(key)].sockets.append(socket)
+        socketCount += 1
+    }
+
+    /// Nothing will come for that shelf: the waiters to be told.
+    public mutating func refused(_ key: ShelfKey) -> [Token] {
+        let index = shelf(key)
+        shelves[index].onTheWay = 0
+        defer { shelves[index].waiting.removeAll() }
+        return shelves[index].waiting
+    }
+
+    /// Closes what lies unused on shelves that nobody has visited for a while.
+    public mutating func trim(now: Nanoseconds) {
+        for index in shelves.indices where !shelves[index].sockets.isEmpty && shelves[index].lastTaken + Self.clearAfterNanoseconds < now {
+            clear(index)
+            shelves[index].batch = Self.batchMin
+        }
+    }
+
+    /// The pod is gone: an open socket would keep its namespace alive. Returns who waited for one.
+    public mutating func remove(pod: UInt32) -> [Token] {
+        var waiters: [Token] = []
+        for index in shelves.indices.reversed() where shelves[index].key.pod == pod {
+            clear(index)
+            waiters += shelves[index].waiting
+            shelves.remove(at: index)
+        }
+        return waiters
+    }
+
+    private mutating func clear(_ index: Int) {
+        socketCount -= shelves[index].sockets.count
+        for socket in shelves[index].sockets { close(socket) }
+        shelves[index].sockets.removeAll()
+    }
+
+    deinit { for shelf in shelves { for socket in shelf.sockets { close(socket) } } }
+}

@@ -1,0 +1,45 @@
+/// How much of a request may have reached the upstream when a connection failed.
+public enum RequestPart: UInt8, Sendable {
+    /// Not one byte was handed to the kernel of a connected socket.
+    case nothing
+    /// The head, or part of it, and no body.
+    case head
+    /// Some of the body too.
+    case body
+}
+
+/// Why an upstream connection did not bring a reply: whose fault, how far it got, and so whether a second try is safe.
+/// The place that fails knows; the place that retries only reads.
+public enum UpstreamFailure: Error, Equatable, Sendable {
+    /// `connect` was refused, unreachable, reset.
+    case connect(errno: Int32)
+    /// Nobody answered the connect in time.
+    case connectTimeout
+    /// No socket could be had in the pod's namespace.
+    case noSocket(errno: Int32)
+    /// The connection ended before the first byte of a reply. `reused`: it had carried a request before, so the peer may
+    /// simply have retired it as our bytes were on the way.
+    case endedBeforeReply(peerMayHaveSeen: RequestPart, reused: Bool)
+    /// The connection ended inside the reply.
+    case endedInReply
+    /// The reply did not come in time.
+    case replyTimeout
+    /// The reply's head or body framing is none.
+    case malformedReply
+
+    /// Whether the request may be sent again elsewhere.
+    /// - Parameters:
+    ///   - isIdempotent: the method's property (RFC 9110, 9.2.2).
+    ///   - hasBody: whether the request has a body.
+    public func mayRetry(isIdempotent: Bool, hasBody: Bool) -> Bool {
+        switch self {
+        case .connect, .connectTimeout, .noSocket: true
+        case .endedBeforeReply(peerMayHaveSeen: .nothing, _): true
+        // Seen or not, doing an idempotent request twice does what doing it once does; but only a reused connection
+        // has an innocent reason to end here. A fresh one that ends says that the request itself kills the server.
+        case .endedBeforeReply(peerMayHaveSeen: .head, let reused): reused && isIdempotent && !hasBody
+        case .endedBeforeReply(peerMayHaveSeen: .body, _): false
+        case .endedInReply, .replyTimeout, .malformedReply: false
+        }
+    }
+}
