@@ -21,11 +21,7 @@ public enum SnapshotFault: Error, Equatable {
     /// The descriptor is not a memfd sealed against writing and resizing.
     case notSealed
     /// A limit of `Limits` is exceeded, by its name.
-    case limit(StaticString)
+    case limit(String)
     /// A system call failed.
-    case system(call: StaticString, errno: Int32)
-
-    public static func == (left: SnapshotFault, right: SnapshotFault) -> Bool {
-        "\(left)" == "\(right)"
-    }
+    case system(call: String, errno: Int32)
 }

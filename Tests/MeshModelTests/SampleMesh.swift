@@ -1,0 +1,41 @@
+import MeshModel
+
+/// Meshes for tests; the same arguments give the same mesh.
+enum SampleMesh {
+    /// Services `s0` … in ten namespaces, each with one port 80 and its endpoints as workloads.
+    static func many(services count: Int, endpointsEach: Int = 1) -> MeshState {
+        var state = MeshState(nodeName: "n0", zone: "z0")
+        var pod: UInt32 = 0
+        for number in 0..<count {
+            var endpoints: [Endpoint] = []
+            for _ in 0..<endpointsEach {
+                let address = IPAddress(ipv4: 0x0a00_0000 + pod)
+                endpoints.append(Endpoint(address: address, port: 8080, zone: "z\(pod % 3)", nodeName: "n\(pod % 4)", workloadUID: "uid-\(pod)"))
+                state.workloads.append(
+                    Workload(
+                        uid: "uid-\(pod)", name: "s\(number)-\(pod)", namespace: "ns\(number % 10)", nodeName: "n\(pod % 4)",
+                        addresses: [address], workloadName: "s\(number)", app: "s\(number)", version: "v1",
+                        canonicalService: "s\(number)", canonicalRevision: "v1", isMeshed: true))
+                pod += 1
+            }
+            state.services.append(
+                Service(
+                    namespace: "ns\(number % 10)", name: "s\(number)", addresses: [IPAddress(ipv4: 0x0a60_0000 + UInt32(number))],
+                    ports: [ServicePort(name: "http", port: 80, protocolHint: .http1, endpoints: endpoints)]))
+        }
+        return state
+    }
+
+    static func service(_ state: inout MeshState, _ namespace: String, _ name: String, change: (inout Service) -> Void) {
+        let place = state.services.firstIndex { $0.namespace == namespace && $0.name == name }!
+        change(&state.services[place])
+    }
+}
+
+/// A text's bytes for the length of a call.
+func withBytes<Result>(_ text: String, _ body: (UnsafeRawBufferPointer) -> Result) -> Result {
+    var text = text
+    return text.withUTF8 { body(UnsafeRawBufferPointer($0)) }
+}
+
+func string(_ bytes: UnsafeRawBufferPointer) -> String { String(decoding: bytes, as: UTF8.self) }

@@ -1,0 +1,130 @@
+import Testing
+
+@testable import MeshModel
+
+/// Any bytes end in a view that can be read from end to end, or in a fault.
+@Suite struct ShardFuzzTests {
+    private struct Random: RandomNumberGenerator {
+        var state: UInt64
+        mutating func next() -> UInt64 {
+            state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+            return state ^ state >> 29
+        }
+    }
+
+    @Test(arguments: 1...4) func randomBytesAreRefused(seed: UInt64) {
+        var random = Random(state: seed)
+        for _ in 0..<2_000 {
+            let bytes = (0..<Int.random(in: 0..<300, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }
+            #expect(throws: SnapshotFault.self) { try ShardMemory(copying: bytes) }
+        }
+    }
+
+    /// Damaged shards with a right checksum: what a faulty or hostile agent would send.
+    @Test(arguments: 1...8) func mutatedShardsNeverTrap(seed: UInt64) throws {
+        var random = Random(state: seed)
+        var writer = SnapshotWriter()
+        let images = try writer.update(SampleMesh.many(services: 300, endpointsEach: 2)).shards
+        var accepted = 0
+        for _ in 0..<2_000 {
+            var bytes = images.randomElement(using: &random)!.bytes
+            for _ in 0..<Int.random(in: 1...3, using: &random) { mutate(&bytes, &random) }
+            sealAnew(&bytes, &random)
+            guard let memory = try? ShardMemory(copying: bytes) else { continue }
+            accepted += 1
+            withExtendedLifetime(memory) { readAll(memory.view) }
+        }
+        #expect(accepted > 0, "no mutation was harmless, so the reading was not tested (seed \(seed))")
+    }
+
+    @Test func everyTruncationIsRefused() throws {
+        var writer = SnapshotWriter()
+        let bytes = try writer.update(SampleMesh.many(services: 1)).shards[0].bytes
+        for count in 0..<bytes.count {
+            #expect(throws: SnapshotFault.self) { try ShardMemory(copying: Array(bytes[..<count])) }
+        }
+    }
+
+    @Test func oneFlippedBitIsFound() throws {
+        var writer = SnapshotWriter()
+        let bytes = try writer.update(SampleMesh.many(services: 1)).shards[0].bytes
+        for place in bytes.indices {
+            var damaged = bytes
+            damaged[place] ^= 1 << (place % 8)
+            if let memory = try? ShardMemory(copying: damaged) {
+                // Only the header's zero fields and its bucket stand outside the checksum; the receiver knows the bucket.
+                #expect(place == 7 || (12..<16).contains(place), "byte \(place)")
+                withExtendedLifetime(memory) { readAll(memory.view) }
+            }
+        }
+    }
+
+    @Test func aMisalignedBaseIsRefused() throws {
+        var writer = SnapshotWriter()
+        let bytes = try writer.update(SampleMesh.many(services: 1)).shards[0].bytes
+        let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: bytes.count + 8, alignment: 8)
+        defer { memory.deallocate() }
+        let shifted = UnsafeMutableRawBufferPointer(rebasing: memory[4..<(4 + bytes.count)])
+        shifted.copyBytes(from: bytes)
+        #expect(throws: SnapshotFault.misaligned) { try ShardView(validating: UnsafeRawBufferPointer(shifted)) }
+    }
+
+    // MARK: Mutations
+
+    private func mutate(_ bytes: inout [UInt8], _ random: inout Random) {
+        let place = Int.random(in: 0..<bytes.count, using: &random)
+        switch Int.random(in: 0..<5, using: &random) {
+        case 0: bytes[place] ^= 1 << UInt8.random(in: 0..<8, using: &random)
+        case 1: bytes[place] = [0, 1, 0x7f, 0x80, 0xff].randomElement(using: &random)!
+        case 2:
+            // Whole numbers at their own places do the most.
+            let word = place & ~3
+            let value = [0, 1, UInt32.max, 0x8000_0000, UInt32(bytes.count), UInt32.random(in: 0..<4_096, using: &random)]
+                .randomElement(using: &random)!
+            for byte in 0..<4 where word + byte < bytes.count { bytes[word + byte] = UInt8(truncatingIfNeeded: value >> UInt32(8 * byte)) }
+        case 3: bytes.removeLast(min(bytes.count - 1, Int.random(in: 1...64, using: &random)))
+        default: bytes += (0..<Int.random(in: 1...64, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }
+        }
+    }
+
+    private func sealAnew(_ bytes: inout [UInt8], _ random: inout Random) {
+        let hasRightLength = Bool.random(using: &random)
+        guard bytes.count >= 64 else { return }
+        bytes.withUnsafeMutableBytes { bytes in
+            if hasRightLength { bytes.storeBytes(of: UInt32(bytes.count), toByteOffset: 8, as: UInt32.self) }
+            let checksum = ShardHash.checksum(UnsafeRawBufferPointer(rebasing: bytes[ShardHeader.checksumEnd...]))
+            bytes.storeBytes(of: checksum, toByteOffset: 16, as: UInt64.self)
+        }
+    }
+
+    // MARK: Reading everything
+
+    private func readAll(_ view: ShardView) {
+        var sum = 0
+        for place in 0..<view.serviceCount {
+            let service = view.service(at: place)
+            sum &+= touch(service.host) &+ touch(service.name) &+ touch(service.namespace)
+            for portPlace in 0..<service.portCount {
+                let port = service.port(at: portPlace)
+                sum &+= touch(port.name) &+ Int(port.protocolHint.rawValue)
+                for endpointPlace in 0..<min(port.endpointCount, 1_000) { sum &+= Int(port.endpoint(at: endpointPlace).port) }
+                _ = port.place(of: IPAddress(ipv4: 1), port: 1)
+            }
+            _ = service.port(numbered: 80)
+            _ = view.service(hash: service.hash, namespace: service.namespace, name: service.name)
+        }
+        for place in 0..<view.addressCount {
+            let address = view.address(at: place)
+            if let workload = address.workload { sum &+= touch(workload.uid) &+ touch(workload.cluster) &+ touch(workload.namespace) }
+            for referencePlace in 0..<address.referenceCount {
+                let reference = address.reference(at: referencePlace)
+                sum &+= touch(reference.name) &+ touch(reference.namespace)
+            }
+            _ = view.address(address.address, hash: ShardHash.of(address.address))
+            _ = view.address(address.address, hash: 0)
+        }
+        withExtendedLifetime(sum) {}
+    }
+
+    private func touch(_ bytes: UnsafeRawBufferPointer) -> Int { bytes.reduce(0) { $0 &+ Int($1) } }
+}
