@@ -28,7 +28,7 @@ static const int always[] = {
 #ifdef SYS_epoll_wait
     SYS_epoll_wait, SYS_poll,
 #endif
-    SYS_splice, SYS_tee, SYS_fcntl, SYS_eventfd2, SYS_timerfd_create, SYS_timerfd_settime, SYS_timerfd_gettime,
+    SYS_splice, SYS_tee, SYS_fcntl, SYS_lseek, SYS_eventfd2, SYS_timerfd_create, SYS_timerfd_settime, SYS_timerfd_gettime,
     SYS_munmap, SYS_mremap, SYS_madvise, SYS_brk, SYS_futex, SYS_membarrier, SYS_set_robust_list, SYS_rseq, SYS_restart_syscall,
     SYS_clock_gettime, SYS_clock_getres, SYS_clock_nanosleep, SYS_nanosleep, SYS_gettimeofday, SYS_getrandom, SYS_getrusage,
     SYS_sched_yield, SYS_sched_getaffinity, SYS_getpid, SYS_gettid, SYS_exit, SYS_exit_group,
