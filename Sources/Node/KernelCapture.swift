@@ -14,13 +14,19 @@ final class KernelCapture: PodCapturing {
         guard access(configuration.bpfObject, R_OK) == 0 else {
             throw .failed("no BPF object at \(configuration.bpfObject): build it with `make`, or name it with --bpf-object")
         }
+        precondition(Capture.workersMax >= Limits.workersMax && Capture.outboundPort == PodNetworkNumbers.outboundPort
+            && Capture.inboundPort == PodNetworkNumbers.inboundPort, "the hooks and node know the same numbers")
         try Self.mountBPF()
+        if mkdir(Self.bpfMount + "/weft", 0o700) != 0 && errno != EEXIST {
+            throw .failed("cannot make \(Self.bpfMount)/weft: \(errorText(errno))")
+        }
         do throws(CaptureError) {
             capture = try Capture(CaptureConfiguration(
                 objectPath: configuration.bpfObject, pinDirectory: configuration.pinDirectory, podsCgroup: configuration.podsCgroup,
                 weftNodeCgroup: configuration.weftCgroup + "/node", workers: configuration.workers))
         } catch {
-            throw .failed("the hooks could not be loaded: \(error)")
+            if case .lacking(let what) = error { throw .lacking(what) }
+            throw .failed("the hooks could not be loaded: \(error.description)")
         }
     }
 
@@ -40,27 +46,31 @@ final class KernelCapture: PodCapturing {
     func adoptedCookies() -> [UInt64] { capture.adoptedNamespaceCookies() }
 
     func enrol(_ wish: PodEnrol, pod: UInt32, cookie: UInt64, namespace: Int32, listeners: PodListeners) throws(CaptureRefusal) {
-        do throws(CaptureError) {
-            try capture.enrol(PodCapture(
-                pod: pod, namespaceCookie: cookie, namespaceFD: namespace,
-                ipv4: wish.addresses.lazy.compactMap(\.ipv4).first, ipv6: wish.addresses.first { $0.ipv4 == nil }?.bytes,
-                outbound: wish.flags.contains(.outbound), inbound: wish.flags.contains(.inbound), failClosed: wish.flags.contains(.failClosed),
-                excludedOutboundPorts: wish.excludedOutboundPorts, excludedInboundPorts: wish.excludedInboundPorts,
-                excludedOutboundPrefixes: wish.excludedOutboundPrefixes.map { ($0.address.bytes, $0.length) },
-                outboundListener4: listeners.outbound4, outboundListener6: listeners.outbound6,
-                inboundListener4: listeners.inbound4, inboundListener6: listeners.inbound6))
-        } catch { throw CaptureRefusal(reason: "\(error)") }
+        var pod = PodCapture(
+            pod: pod, namespaceCookie: cookie, namespaceFD: namespace,
+            ipv4: wish.addresses.lazy.compactMap(\.ipv4).first, ipv6: wish.addresses.first { $0.ipv4 == nil }?.bytes)
+        pod.outbound = wish.flags.contains(.outbound)
+        pod.inbound = wish.flags.contains(.inbound)
+        pod.failClosed = wish.flags.contains(.failClosed)
+        pod.excludedOutboundPorts = wish.excludedOutboundPorts
+        pod.excludedInboundPorts = wish.excludedInboundPorts
+        pod.excludedOutboundPrefixes = wish.excludedOutboundPrefixes.map { PodCapture.Prefix(address: $0.address.bytes, bits: Int($0.length)) }
+        pod.outboundListener4 = listeners.outbound4
+        pod.outboundListener6 = listeners.outbound6
+        pod.inboundListener4 = listeners.inbound4
+        pod.inboundListener6 = listeners.inbound6
+        do throws(CaptureError) { try capture.enrol(pod) } catch { throw CaptureRefusal(reason: error.description) }
     }
 
     func unenrol(cookie: UInt64) throws(CaptureRefusal) {
-        do throws(CaptureError) { try capture.unenrol(namespaceCookie: cookie) } catch { throw CaptureRefusal(reason: "\(error)") }
+        do throws(CaptureError) { try capture.unenrol(namespaceCookie: cookie) } catch { throw CaptureRefusal(reason: error.description) }
     }
 
     func detachAll() throws(CaptureRefusal) {
-        do throws(CaptureError) { try capture.detach() } catch { throw CaptureRefusal(reason: "\(error)") }
+        do throws(CaptureError) { try capture.detach() } catch { throw CaptureRefusal(reason: error.description) }
     }
 
     static func cleanUp(_ configuration: NodeConfiguration) throws(StartFault) {
-        do throws(CaptureError) { try Capture.cleanup(pinDirectory: configuration.pinDirectory) } catch { throw .failed("\(error)") }
+        do throws(CaptureError) { try Capture.cleanup(pinDirectory: configuration.pinDirectory) } catch { throw .failed(error.description) }
     }
 }

@@ -9,7 +9,7 @@ enum Log {
     static func warning(_ message: String, _ fields: (String, String)...) { write(.warning, message, fields) }
     static func error(_ message: String, _ fields: (String, String)...) { write(.error, message, fields) }
 
-    private static func write(_ level: Level, _ message: String, _ fields: [(String, String)]) {
+    static func write(_ level: Level, _ message: String, _ fields: [(String, String)]) {
         var line = "\(timestamp()) \(level.rawValue) node \(message)"
         for (key, value) in fields { line += " \(key)=\(quoted(value))" }
         line += "\n"

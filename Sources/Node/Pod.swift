@@ -11,6 +11,8 @@ final class Pod {
     /// Incarnation of the agent that said so last.
     var wishedBy: UInt32
     var stage = Stage.absent(nil, retry: 0)
+    /// What the running agent was told last.
+    var reported: PodState?
 
     enum Stage {
         /// Nothing of it is in the kernel. With a refusal, and when to look again (0: only at a new wish).

@@ -105,6 +105,7 @@ enum PodNetwork {
                 // A kernel or a namespace without IPv6: the pod has none to capture.
                 case (_, EAFNOSUPPORT), (_, EOPNOTSUPP): continue
                 case (_, EACCES) where family == .ipv6: continue      // disable_ipv6 on lo
+                case (_, ENETDOWN): fault = fault ?? SystemFault(step: "lo is not up in the pod's namespace", number: result)
                 default: fault = fault ?? SystemFault(step: "\(family) route or rule", number: result)
                 }
             }

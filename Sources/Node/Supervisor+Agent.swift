@@ -33,7 +33,10 @@ extension Supervisor {
             incarnation: incarnation, nodeName: configuration.nodeName, verdictNames: capture.verdictNames,
             counters: countersReadOnly, verdicts: capture.verdicts, heartbeat: capture.heartbeatReadOnly))
         sendToAgent(currentProcessState)
-        for pod in pods.values { sendToAgent(pod.report) }
+        for pod in pods.values {
+            pod.reported = nil
+            report(pod)
+        }
         // A restarted agent goes on counting where its predecessor stopped.
         if let generation = shards.generation { sendToAgent(SnapshotAccepted(generation: generation)) }
         if let appliedGeneration { sendToAgent(SnapshotApplied(generation: appliedGeneration)) }

@@ -20,8 +20,18 @@ extension Supervisor {
             pod = Pod(uid: wish.uid, wish: wish, wishedBy: incarnation)
             pods[wish.uid] = pod
         }
+        // Every wish is answered, also one that changes nothing.
+        pod.reported = nil
         reconcile(pod, now: monotonicMilliseconds())
-        sendToAgent(pod.report)
+        report(pod)
+    }
+
+    /// Tells the agent what became of a pod, unless it knows.
+    func report(_ pod: Pod) {
+        let report = pod.report
+        guard report != pod.reported else { return }
+        pod.reported = report
+        sendToAgent(report)
     }
 
     func unenrol(_ uid: String) {
@@ -147,7 +157,7 @@ extension Supervisor {
         Log.info(
             "pod enrolled", ("pod", "\(enrolment.applied.namespace)/\(enrolment.applied.name)"), ("number", "\(enrolment.number)"),
             ("listeners", "\(enrolment.listeners.all.count)"), ("older_connections", "\(enrolment.olderConnections)"))
-        sendToAgent(pod.report)
+        report(pod)
         reconcile(pod, now: monotonicMilliseconds())
     }
 
@@ -166,7 +176,7 @@ extension Supervisor {
         enrolment.applied = wish
         pod.stage = .enrolled(enrolment)
         tellProxyOfSettings(enrolment)
-        sendToAgent(pod.report)
+        report(pod)
     }
 
     private func refuse(_ pod: Pod, _ refusal: PodRefusal) {
@@ -174,7 +184,7 @@ extension Supervisor {
             Log.warning("pod not enrolled", ("pod", pod.wish.map { "\($0.namespace)/\($0.name)" } ?? pod.uid), ("reason", refusal.reason))
         }
         pod.stage = .absent(refusal, retry: refusal.mayPass ? monotonicMilliseconds() + Limits.podCheckMilliseconds : 0)
-        if pod.wish == nil { reconcile(pod, now: monotonicMilliseconds()) } else { sendToAgent(pod.report) }
+        if pod.wish == nil { reconcile(pod, now: monotonicMilliseconds()) } else { report(pod) }
     }
 
     // MARK: Going
@@ -185,7 +195,7 @@ extension Supervisor {
             Log.error("a pod could not be taken out of capture", ("pod", enrolment.applied.name), ("reason", error.reason))
         }
         pod.stage = .leaving(enrolment, until: now + grace)
-        sendToAgent(pod.report)
+        report(pod)
         if grace == 0 { tearDown(pod, enrolment) }
     }
 

@@ -166,13 +166,14 @@ final class Supervisor {
             var status: Int32 = 0
             let pid = clinux_reap(&status)
             guard pid > 0 else { return }
-            let ending = clinux_exited(status) ? "exit code" : "signal", detail = clinux_exit_detail(status)
+            let how = (clinux_exited(status) ? "code" : "signal", "\(clinux_exit_detail(status))")
+            let level = stopping == nil ? Log.Level.warning : .info
             let now = monotonicMilliseconds()
             if let child = agent.running, child.pid == pid {
-                Log.warning("agent ended", ("pid", "\(pid)"), (ending == "signal" ? "signal" : "code", "\(detail)"))
+                Log.write(level, "agent ended", [("pid", "\(pid)"), how])
                 agentEnded(child, now: now)
             } else if let child = proxy.running, child.pid == pid {
-                Log.warning("proxy ended", ("pid", "\(pid)"), (ending == "signal" ? "signal" : "code", "\(detail)"))
+                Log.write(level, "proxy ended", [("pid", "\(pid)"), how])
                 proxyEnded(child, now: now)
             }
         }
