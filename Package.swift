@@ -48,7 +48,7 @@ let package = Package(
         .target(name: "Telemetry", dependencies: ["CLinux"], swiftSettings: hot),
 
         // Floor 2: one skill each, no knowledge of each other.
-        .target(name: "EventLoop", dependencies: ["Bytes", "CLinux"], swiftSettings: hot),
+        .target(name: "EventLoop", dependencies: ["CLinux"], swiftSettings: hot),
         .target(name: "HTTPCodec", dependencies: ["Bytes"], swiftSettings: hot),
         .target(name: "Balancing", swiftSettings: hot),
         .target(name: "ControlChannel", dependencies: ["CLinux"], swiftSettings: hot),
@@ -56,19 +56,21 @@ let package = Package(
         .target(name: "NodeSignals", swiftSettings: house),
 
         // Floor 3: decisions on the way of a request.
-        .target(name: "Routing", dependencies: ["Bytes", "MeshModel"], swiftSettings: hot),
-        .target(name: "Upstream", dependencies: ["EventLoop", "Balancing", "ControlChannel"], swiftSettings: hot),
+        .target(name: "Routing", dependencies: ["MeshModel"], swiftSettings: hot),
+        .target(name: "Upstream", dependencies: ["EventLoop", "ControlChannel"], swiftSettings: hot),
         .target(
             name: "Discovery",
-            dependencies: ["MeshModel", "Yams", "CLinux", .product(name: "Logging", package: "swift-log")],
+            dependencies: ["MeshModel", "Yams"],
             swiftSettings: house),
 
         // Floor 4: the journey itself, and the two processes that make it possible.
         .target(
             name: "Proxy",
-            dependencies: ["EventLoop", "HTTPCodec", "Routing", "Upstream", "Balancing", "Telemetry", "ControlChannel", "MeshModel"],
+            dependencies: [
+                "EventLoop", "HTTPCodec", "Routing", "Upstream", "Balancing", "Telemetry", "ControlChannel", "MeshModel", "Bytes", "CLinux",
+            ],
             swiftSettings: hot),
-        .target(name: "Node", dependencies: ["Capture", "ControlChannel", "MeshModel", "Telemetry", "CLinux"], swiftSettings: house),
+        .target(name: "Node", dependencies: ["Capture", "ControlChannel", "Telemetry", "CLinux"], swiftSettings: house),
         .target(
             name: "Agent",
             dependencies: [
@@ -82,13 +84,14 @@ let package = Package(
             swiftSettings: house),
 
         // Floor 5: the programs.
-        .executableTarget(name: "WeftProxy", dependencies: ["Proxy", "ControlChannel", "CLinux"], swiftSettings: hot, linkerSettings: standalone),
+        .executableTarget(name: "WeftProxy", dependencies: ["Proxy", "CLinux"], swiftSettings: hot, linkerSettings: standalone),
         .executableTarget(
             name: "Weft",
             dependencies: [
                 "Node", "Agent", "Discovery",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "AsyncHTTPClient", package: "async-http-client"),
+                .product(name: "NIOCore", package: "swift-nio"),
             ],
             swiftSettings: house, linkerSettings: standaloneFoundation),
 
@@ -98,18 +101,23 @@ let package = Package(
         .testTarget(name: "BytesTests", dependencies: ["Bytes"]),
         .testTarget(name: "HTTPCodecTests", dependencies: ["HTTPCodec", "Bytes"]),
         .testTarget(name: "MeshModelTests", dependencies: ["MeshModel"]),
-        .testTarget(name: "TelemetryTests", dependencies: ["Telemetry"]),
+        .testTarget(name: "TelemetryTests", dependencies: ["Telemetry", "CLinux"]),
         .testTarget(name: "BalancingTests", dependencies: ["Balancing"]),
         .testTarget(name: "RoutingTests", dependencies: ["Routing", "MeshModel"]),
         .testTarget(name: "EventLoopTests", dependencies: ["EventLoop"]),
         .testTarget(name: "UpstreamTests", dependencies: ["Upstream"]),
         .testTarget(name: "ProxyTests", dependencies: ["Proxy"]),
-        .testTarget(name: "ControlChannelTests", dependencies: ["ControlChannel"]),
+        .testTarget(name: "ControlChannelTests", dependencies: ["ControlChannel", "CLinux"]),
         .testTarget(name: "CaptureTests", dependencies: ["Capture", "CaptureABI", "CLinux"]),
-        .testTarget(name: "NodeTests", dependencies: ["Node"]),
+        .testTarget(name: "NodeTests", dependencies: ["Node", "ControlChannel", "CLinux"]),
         .testTarget(name: "DiscoveryTests", dependencies: ["Discovery", "MeshModel"]),
         .testTarget(name: "NodeSignalsTests", dependencies: ["NodeSignals"]),
-        .testTarget(name: "AgentTests", dependencies: ["Agent"]),
+        .testTarget(
+            name: "AgentTests",
+            dependencies: [
+                "Agent", "ControlChannel", "Discovery", "MeshModel", "NodeSignals", "Telemetry",
+                .product(name: "Logging", package: "swift-log"),
+            ]),
         .testTarget(name: "HouseRulesTests"),
     ]
 )
