@@ -34,9 +34,10 @@ public final class Capture {
     /// An mmapable array of u64, one slot for each worker, to stamp with CLOCK_MONOTONIC nanoseconds every 100 ms. The hooks take the proxy for gone
     /// when no worker's stamp is younger than 2 s. Belongs to this object; for the proxy.
     public var heartbeat: Int32 { heartbeatDescriptor.number }
-    /// The same map through a descriptor that only reads.
+    /// The same map through a descriptor that only reads. It cannot be mapped (Linux maps BPF maps shared only, and a read-only descriptor never shared):
+    /// read all slots at once with BPF_MAP_LOOKUP_ELEM of key 0 (`clinux_bpf_read`), which needs no privilege.
     public var heartbeatReadOnly: Int32 { heartbeatReader.number }
-    /// An mmapable array of u64, one counter for each of ``verdictNames``, through a descriptor that only reads.
+    /// An mmapable array of u64, one counter for each of ``verdictNames``. The map is frozen: programs count in it, processes can only read it (PROT_READ).
     public var verdicts: Int32 { verdictsReader.number }
 
     /// Loads, attaches and pins the hooks, or takes over those a previous node left.
@@ -65,7 +66,7 @@ public final class Capture {
         listeners = try KernelMap(pinned: pins, "listeners")
         heartbeatDescriptor = try Descriptor(bpf_obj_get(pins.map("heartbeat")), "cannot open the heartbeat")
         heartbeatReader = try Self.openReadOnly(pins.map("heartbeat"))
-        verdictsReader = try Self.openReadOnly(pins.map("verdicts"))
+        verdictsReader = try Self.openFrozen(pins.map("verdicts"))
         adopted = Array(Set(try pods.keys()).union(pins.namespaceCookies()))
     }
 
@@ -166,9 +167,18 @@ extension Capture {
 
     private static func openReadOnly(_ path: String) throws(CaptureError) -> Descriptor {
         var options = bpf_obj_get_opts()
-        options.sz = MemoryLayout<bpf_obj_get_opts>.size
+        // Not the whole size: libbpf wants the bytes after the last field it knows to be zero, and Swift leaves padding as it finds it.
+        options.sz = MemoryLayout<bpf_obj_get_opts>.offset(of: \.file_flags)! + MemoryLayout<UInt32>.size
         options.file_flags = UInt32(BPF_F_RDONLY)
         return try Descriptor(bpf_obj_get_opts(path, &options), "cannot open \(path) for reading")
+    }
+
+    /// Opens a map that from now on no process can write to, not even through a writable descriptor. Unlike a read-only descriptor it can be mapped.
+    private static func openFrozen(_ path: String) throws(CaptureError) -> Descriptor {
+        let map = try Descriptor(bpf_obj_get(path), "cannot open \(path)")
+        // EBUSY: an earlier node froze it.
+        guard bpf_map_freeze(map.number) == 0 || errno == EBUSY else { throw .failed(step: "cannot freeze \(path)", errorNumber: errno) }
+        return map
     }
 
     private static func read(_ path: String) throws(CaptureError) -> [UInt8] {
