@@ -81,10 +81,10 @@ def fresh():
     """Makes shops of one's own, for scenarios that break things: `fresh()` or `fresh(start=False, failure="closed")`."""
     opened = []
 
-    def make(start=True, workers=1, **options):
+    def make(start=True, workers=1, limits=None, **options):
         world = _open(**options)
         opened.append(world)
-        return world.start(workers=workers) if start else world
+        return world.start(workers=workers, limits=limits) if start else world
 
     try:
         yield make

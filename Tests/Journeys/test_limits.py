@@ -105,6 +105,32 @@ def test_504_for_a_reply_that_never_comes(impatient):
         refused(client, 504)
 
 
+def test_a_pod_has_its_share_of_connections_and_no_more(fresh):
+    """Beyond its budget a pod is refused, at once and counted; the pod beside it notices nothing."""
+    shop = fresh(limits={"connectionsPerPodMax": 20})
+    held = [Client(shop.web, shop.stock.ip, 8080) for _ in range(20)]
+    assert all(client.get("/s/1").status == 200 for client in held)
+    began = time.monotonic()
+    try:
+        with Client(shop.web, shop.stock.ip, 8080) as one_more:
+            answer = one_more.get("/s/1")
+            assert answer.status in (429, 503) and answer["x-weft-reason"]
+    except OSError:
+        pass  # refused without a word is an answer too
+    assert time.monotonic() - began < 2
+    with Client(shop.cart, shop.stock.ip, 8080) as neighbour:
+        assert neighbour.get("/s/1").status == 200
+    limits = lambda: sum(value for name, _, value in shop.nodes[0].weft.metrics().samples if name.startswith("weft_") and "connection" in name and ("limit" in name or "refused" in name))  # noqa: E731
+    eventually(lambda: limits() >= 1, within=5, what="a counter of refused connections")
+    for client in held:
+        client.close()
+
+    def served_again():
+        with Client(shop.web, shop.stock.ip, 8080) as client:
+            return client.get("/s/1").status == 200
+    eventually(served_again, within=5)
+
+
 def test_a_dead_endpoint_is_tried_elsewhere_once(shop):
     """One of two endpoints refuses connections: no client sees it."""
     port = next(PORTS)

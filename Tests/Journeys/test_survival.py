@@ -190,13 +190,18 @@ def test_cleanup_after_kill_9(fresh):
     assert way(shop.web, shop.stranger, shop.stranger.ip, 9015)[0] == "direct"
 
 
+def bpf(kind):
+    """What the kernel holds: bpf("prog") or bpf("map")."""
+    return json.loads(run("bpftool", "-j", kind, "show"))
+
+
 def test_a_clean_stop_leaves_nothing(fresh):
     """Programs, maps, pins, listeners, rules: gone; and traffic goes on without Weft."""
-    programs = {program["id"] for program in json.loads(run("bpftool", "-j", "prog", "show"))}
-    maps = {map_["id"] for map_ in json.loads(run("bpftool", "-j", "map", "show"))}
+    known = {program["id"] for program in bpf("prog")}
     shop = fresh()
-    ours = {program["id"] for program in json.loads(run("bpftool", "-j", "prog", "show"))} - programs
+    ours = [program for program in bpf("prog") if program["id"] not in known and program.get("name", "").startswith("weft")]
     assert ours, "Weft has programs"
+    programs, maps = {p["id"] for p in ours}, {m for p in ours for m in p.get("map_ids", [])}
     with Load(shop.web, shop.stock.ip, 8080, "-x", "-e", "-c", 4, "-d", 2, "-r", 200) as running:
         codes = [node.weft.stop() for node in shop.nodes]
         report = running.report()
@@ -204,10 +209,8 @@ def test_a_clean_stop_leaves_nothing(fresh):
     assert report["err_connect"] == 0, report
     for node in shop.nodes:
         assert node.weft.leftovers() == []
-    gone = lambda: not ours & {p["id"] for p in json.loads(run("bpftool", "-j", "prog", "show"))}  # noqa: E731
-    eventually(gone, within=5, what="the programs are unloaded")
-    left = {map_["id"]: map_.get("name") for map_ in json.loads(run("bpftool", "-j", "map", "show")) if map_["id"] not in maps}
-    eventually(lambda: not {m["id"] for m in json.loads(run("bpftool", "-j", "map", "show"))} - maps, within=5, what=f"the maps are gone ({left})")
+    eventually(lambda: not programs & {p["id"] for p in bpf("prog")}, within=5, what="the programs are unloaded")
+    eventually(lambda: not maps & {m["id"] for m in bpf("map")}, within=5, what="the maps are gone")
     assert way(shop.web, shop.stock, shop.stock.ip, 9016)[0] == "direct"
 
 
