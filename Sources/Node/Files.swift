@@ -34,13 +34,21 @@ func writeControl(_ path: String, _ text: String) -> Int32 {
     return text.withUTF8 { write(descriptor, $0.baseAddress, $0.count) == $0.count } ? 0 : errno
 }
 
-/// Makes one directory below an existing one; an existing directory is fine.
-func makeDirectory(_ path: String, mode: mode_t, owner: uid_t = 0) throws(StartFault) {
-    if mkdir(path, mode) != 0 && errno != EEXIST { throw .failed("cannot make \(path): \(errorText(errno))") }
+/// Makes one directory below an existing one; an existing directory is fine. `group` may be another's: root without CAP_CHOWN cannot give a
+/// directory away, but it can make it while wearing the group.
+func makeDirectory(_ path: String, mode: mode_t, group: gid_t = 0) throws(StartFault) {
+    if group != 0 { setegid(group) }
+    let isMade = mkdir(path, mode) == 0
+    let error = errno
+    if group != 0 { setegid(0) }
+    guard isMade || error == EEXIST else { throw .failed("cannot make \(path): \(errorText(error))") }
     var status = stat()
     guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else { throw .failed("\(path) is not a directory") }
+    if status.st_uid != 0 || status.st_gid != group, chown(path, 0, group) != 0 {
+        throw .failed("\(path) is there already and belongs to \(status.st_uid):\(status.st_gid) instead of 0:\(group): remove it")
+    }
     // After the fact as well: an older node may have left other bits, and umask cuts mkdir's.
-    guard chmod(path, mode) == 0, chown(path, owner, owner) == 0 else { throw .failed("cannot set owner and mode of \(path): \(errorText(errno))") }
+    guard chmod(path, mode) == 0 else { throw .failed("cannot set the mode of \(path): \(errorText(errno))") }
 }
 
 /// Milliseconds of the monotonic clock.

@@ -11,7 +11,7 @@ public enum NodeProcess {
         var configuration = wanted
         try configuration.complete(cgroupMount: mount)
         try makeDirectories(configuration)
-        // The last use of the rights of a full root; from here on what fails for lack of one is missing in `Capability.kept`.
+        // From here on, what fails for lack of a right is missing in `Capability.kept`.
         try reducePrivileges()
         let lock = try takeLock(configuration)
         defer { clinux_close(lock) }
@@ -84,7 +84,7 @@ public enum NodeProcess {
     /// `<state-dir>` for all to enter, `agent/` for the agent to write (admin.sock), `node/` for node alone.
     private static func makeDirectories(_ configuration: NodeConfiguration) throws(StartFault) {
         try makeDirectory(configuration.stateDirectory, mode: 0o755)
-        try makeDirectory(configuration.stateDirectory + "/agent", mode: 0o755, owner: uid_t(CLINUX_AGENT_USER))
+        try makeDirectory(configuration.stateDirectory + "/agent", mode: 0o775, group: gid_t(CLINUX_AGENT_USER))
         try makeDirectory(configuration.stateDirectory + "/node", mode: 0o700)
     }
 
