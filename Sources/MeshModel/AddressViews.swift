@@ -44,12 +44,11 @@ public struct ServiceReferenceView: @unchecked Sendable {
 
     /// `ShardHash.of(namespace:name:)` of the service.
     @inlinable public var hash: UInt64 { record.pointee.hash }
-    @inlinable public var name: UnsafeRawBufferPointer {
-        UnsafeRawBufferPointer(rebasing: shard.text(record.pointee.key)[..<Int(record.pointee.nameByteCount)])
-    }
-    @inlinable public var namespace: UnsafeRawBufferPointer {
-        UnsafeRawBufferPointer(rebasing: shard.text(record.pointee.key)[(Int(record.pointee.nameByteCount) + 1)...])
-    }
+    /// `name.namespace`.
+    @inlinable var key: UnsafeRawBufferPointer { shard.text(record.pointee.key) }
+    @inlinable var nameByteCount: Int { Int(record.pointee.nameByteCount) }
+    @inlinable public var name: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: key[..<nameByteCount]) }
+    @inlinable public var namespace: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: key[(nameByteCount + 1)...]) }
     /// The service's port whose endpoint this is; 0 with a cluster IP.
     @inlinable public var servicePort: UInt16 { record.pointee.servicePort }
     /// The port of the address itself; 0 with a cluster IP.

@@ -25,6 +25,9 @@ public struct ServiceView: @unchecked Sendable {
 
     /// `ShardHash.of(namespace:name:)`.
     @inlinable public var hash: UInt64 { record.pointee.hash }
+    @inlinable var nameByteCount: Int { Int(record.pointee.nameByteCount) }
+    /// Bytes of `name.namespace`, with which the host starts.
+    @inlinable var keyByteCount: Int { nameByteCount + 1 + Int(record.pointee.namespaceByteCount) }
     @inlinable public var isHeadless: Bool { record.pointee.flags & 1 != 0 }
     @inlinable public var portCount: Int { Int(record.pointee.ports.count) }
 
@@ -121,9 +124,25 @@ extension ShardView {
         return ServiceView(shard: self, record: records(header.pointee.a, of: ServiceRecord.self) + place)
     }
 
+    /// Finds the service that a reference of an addresses shard means.
+    @inlinable
+    public func service(_ reference: ServiceReferenceView) -> ServiceView? {
+        let key = reference.key
+        return service(hash: reference.hash) { service in
+            // `name.namespace` is how the host starts; the name's length tells `a-b.c` from another split.
+            service.nameByteCount == reference.nameByteCount && service.keyByteCount == key.count
+                && ASCIIText.equal(UnsafeRawBufferPointer(start: service.host.baseAddress, count: key.count), key)
+        }
+    }
+
     /// Finds a service by name and namespace, each without regard to case. `hash` is `ShardHash.of(namespace:name:)`.
     @inlinable
     public func service(hash: UInt64, namespace: UnsafeRawBufferPointer, name: UnsafeRawBufferPointer) -> ServiceView? {
+        service(hash: hash) { ASCIIText.equal($0.name, name) && ASCIIText.equal($0.namespace, namespace) }
+    }
+
+    @inlinable @inline(__always)
+    func service(hash: UInt64, where isMeant: (ServiceView) -> Bool) -> ServiceView? {
         let header = header.pointee
         guard header.family == 1 else { return nil }
         let table = records(header.table, of: UInt32.self)
@@ -136,7 +155,7 @@ extension ShardView {
             let record = services + Int(entry - 1)
             if record.pointee.hash == hash {
                 let service = ServiceView(shard: self, record: record)
-                if ASCIIText.equal(service.name, name), ASCIIText.equal(service.namespace, namespace) { return service }
+                if isMeant(service) { return service }
             }
             slot = (slot + 1) & mask
         }
@@ -146,15 +165,22 @@ extension ShardView {
 /// Comparison of names whose first side is lower case, as Kubernetes keeps them.
 @usableFromInline
 enum ASCIIText {
-    /// Whether `asked` equals `lower` but for the case of its letters A–Z.
+    /// Whether `asked` equals `lower` but for the case of its letters A–Z. Eight bytes at a time while they are the same.
     @inlinable
     static func equal(_ lower: UnsafeRawBufferPointer, _ asked: UnsafeRawBufferPointer) -> Bool {
-        guard lower.count == asked.count else { return false }
+        let count = lower.count
+        guard asked.count == count, let left = lower.baseAddress, let right = asked.baseAddress else { return asked.count == count }
         var offset = 0
-        while offset < lower.count {
-            let byte = asked[offset]
+        while offset < count {
+            if offset + 8 <= count,
+                left.loadUnaligned(fromByteOffset: offset, as: UInt64.self) == right.loadUnaligned(fromByteOffset: offset, as: UInt64.self)
+            {
+                offset += 8
+                continue
+            }
+            let byte = right.load(fromByteOffset: offset, as: UInt8.self)
             let folded = byte &- 0x41 < 26 ? byte | 0x20 : byte
-            if folded != lower[offset] { return false }
+            if folded != left.load(fromByteOffset: offset, as: UInt8.self) { return false }
             offset += 1
         }
         return true

@@ -86,25 +86,25 @@ public struct TablesView: @unchecked Sendable {
     func destination(of reference: ServiceReferenceView, port: UInt16) -> Destination {
         // Family by family a generation is complete, but a service may be listed by address and, by a writer's fault,
         // be missing by name: then nothing is known of it.
-        guard let service = service(hash: reference.hash, namespace: reference.namespace, name: reference.name) else { return .unknown }
-        return destination(of: service, hash: reference.hash, port: port)
+        guard let service = service(reference) else { return .unknown }
+        return destination(of: service, port: port)
+    }
+
+    @inlinable
+    func service(_ reference: ServiceReferenceView) -> ServiceView? {
+        root.pointee.places[ShardHash.bucket(reference.hash)]?.view.service(reference)
     }
 
     @inlinable
     func destination(of service: ServiceView, port: UInt16) -> Destination {
-        destination(of: service, hash: service.hash, port: port)
-    }
-
-    @inlinable
-    func destination(of service: ServiceView, hash: UInt64, port: UInt16) -> Destination {
         guard let port = service.port(numbered: port) else { return .unknownPort(service) }
-        return .service(with(service, port, hash: hash))
+        return .service(with(service, port))
     }
 
     @inlinable
-    func with(_ service: ServiceView, _ port: PortView, hash: UInt64) -> ServiceDestination {
-        // The service was found in this place.
-        let place = root.pointee.places[ShardHash.bucket(hash)].unsafelyUnwrapped
+    func with(_ service: ServiceView, _ port: PortView) -> ServiceDestination {
+        // The service was found in this place, by this hash.
+        let place = root.pointee.places[ShardHash.bucket(service.hash)].unsafelyUnwrapped
         return ServiceDestination(service: service, port: port, slots: place.slots, statesBase: root.pointee.statesBase)
     }
 
@@ -114,10 +114,8 @@ public struct TablesView: @unchecked Sendable {
         for place in 0..<known.referenceCount {
             let reference = known.reference(at: place)
             guard reference.endpointPort == port, found == nil || reference.isHeadless else { continue }
-            guard let service = service(hash: reference.hash, namespace: reference.namespace, name: reference.name),
-                let servicePort = service.port(numbered: reference.servicePort)
-            else { continue }
-            found = with(service, servicePort, hash: reference.hash)
+            guard let service = service(reference), let servicePort = service.port(numbered: reference.servicePort) else { continue }
+            found = with(service, servicePort)
             if reference.isHeadless { break }
         }
         return found

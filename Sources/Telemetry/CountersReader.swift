@@ -98,7 +98,9 @@ public struct CountersReader: Sendable {
         let tcp = cursor(cursors + CountersLayout.tcpCursor, atMost: CountersLayout.tcpSeriesPerWorkerMax)
         // Series name label sets that were there before them, so the sets are read last.
         let sets = cursor(cursors + CountersLayout.labelSetCursor, atMost: CountersLayout.labelSetsPerWorkerMax)
-        let labels = (0..<sets).map { number in labelSet(number, area: area, in: &snapshot) }
+        // An honest writer's sets do not overlap; a hostile one's must not make us copy more than there is room for.
+        var bytesLeft = CountersLayout.labelBytesPerWorkerMax
+        let labels = (0..<sets).map { number in labelSet(number, area: area, in: &snapshot, bytesLeft: &bytesLeft) }
 
         for number in 0...requests {
             let record = area + CountersLayout.requestSeriesOffset + number * CountersLayout.requestSeriesStride
@@ -120,10 +122,11 @@ public struct CountersReader: Sendable {
     }
 
     /// The number of a worker's label set among those of all workers; `nil` for what is no set.
-    private func labelSet(_ number: Int, area: Int, in snapshot: inout CountersSnapshot) -> Int? {
+    private func labelSet(_ number: Int, area: Int, in snapshot: inout CountersSnapshot, bytesLeft: inout Int) -> Int? {
         let place = load(area + CountersLayout.labelSetsOffset + number * CountersLayout.labelSetStride + 8)
         let offset = Int(place & 0xffff_ffff), count = Int(place >> 32)
-        guard offset + count <= CountersLayout.labelBytesPerWorkerMax, count <= LabelBlob.byteCountMax else { return nil }
+        guard offset + count <= CountersLayout.labelBytesPerWorkerMax, count <= min(LabelBlob.byteCountMax, bytesLeft) else { return nil }
+        bytesLeft -= count
         return snapshot.labels.number(of: copy(area + CountersLayout.labelBytesOffset + offset, count))
     }
 

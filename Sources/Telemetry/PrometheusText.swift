@@ -42,7 +42,7 @@ public struct PrometheusText: ~Copyable {
         endLine()
     }
 
-    private mutating func start(_ name: String, _ labels: [(name: String, value: String)]) {
+    mutating func start(_ name: String, _ labels: [(name: String, value: String)]) {
         append(name)
         if !labels.isEmpty {
             append("{")

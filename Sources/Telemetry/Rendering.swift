@@ -25,7 +25,9 @@ extension CountersSnapshot {
                 var labels: [(name: String, value: String)] = []
                 if definition.workers == .each { labels.append(("worker", "\(worker)")) }
                 if let label = definition.label { labels.append(("\(label.name)", "\(label.value)")) }
-                page.sample(name, labels: labels, value, scale: definition.scale)
+                page.start(name, labels)
+                page.append(value, scale: definition.scale)
+                page.endLine()
             }
         }
     }
@@ -33,14 +35,22 @@ extension CountersSnapshot {
     private func renderPods(into page: inout PrometheusText) {
         if pods.isEmpty { return }
         let labels = pods.map { pod in
-            zip(["namespace", "workload", "pod"], pod.labels).map { (name: $0, value: String(decoding: $1, as: UTF8.self)) }
+            var labels: [UInt8] = []
+            for (name, text) in zip(["{namespace=\"", "\",workload=\"", "\",pod=\""], pod.labels) {
+                labels += name.utf8
+                PrometheusText.escape(String(decoding: text, as: UTF8.self).utf8, quotes: true, into: &labels)
+            }
+            return labels + "\"} ".utf8
         }
         for counter in PodCounter.allCases {
             let definition = counter.definition
             let name = "\(definition.name)"
             page.family(name, help: "\(definition.help)", kind: definition.kind == .gauge ? .gauge : .counter)
             for (place, pod) in pods.enumerated() {
-                page.sample(name, labels: labels[place], pod.values[Int(counter.rawValue)], scale: definition.scale)
+                page.append(name)
+                page.append(labels[place])
+                page.append(pod.values[Int(counter.rawValue)], scale: definition.scale)
+                page.endLine()
             }
         }
     }
@@ -132,12 +142,8 @@ extension CountersSnapshot {
 
 extension PrometheusText {
     /// A slot's value in the metric's unit; whole numbers stay exact.
-    fileprivate mutating func sample(_ name: String, labels: [(name: String, value: String)], _ value: UInt64, scale: Double) {
-        if scale == 1 {
-            sample(name, labels: labels, count: value)
-        } else {
-            sample(name, labels: labels, Double(value) * scale)
-        }
+    fileprivate mutating func append(_ value: UInt64, scale: Double) {
+        if scale == 1 { append(value) } else { append(Double(value) * scale) }
     }
 }
 
