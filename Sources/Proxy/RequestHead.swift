@@ -109,6 +109,8 @@ extension Worker {
         let patience = connection.pointee.hasEnded ? limits.halfClosedMilliseconds : limits.replyMilliseconds
         deadlines.set(index, at: after(milliseconds: patience))
         dispatch(token.index, route, .inHand(message))
+        // The read was full: more of the body is there already, and no edge will say so.
+        if connection.pointee.canRead && connection.pointee.stage == .exchanging { again(connection, index) }
     }
 
     private func asksForPlainHTTP2(_ bytes: UnsafeRawBufferPointer) -> Bool {
