@@ -1,8 +1,11 @@
 /// The one hash of shards, their writer and their readers: 64 × 64 → 128-bit multiplication folded to 64 bits
 /// (the step of wyhash). It spreads keys over buckets; equality is always decided by comparing the keys themselves.
 public enum ShardHash {
-    @usableFromInline static let first: UInt64 = 0xa076_1d64_78bd_642f
-    @usableFromInline static let second: UInt64 = 0xe703_7ed1_a0b4_28db
+    // wyhash's secrets: half of the bits of each are set, and of each pair's difference too.
+    @inlinable static var first: UInt64 { 0xa076_1d64_78bd_642f }
+    @inlinable static var second: UInt64 { 0xe703_7ed1_a0b4_28db }
+    @inlinable static var third: UInt64 { 0x8ebc_6af0_9c88_c6e3 }
+    @inlinable static var fourth: UInt64 { 0x5899_65cc_7537_4cc3 }
 
     @inlinable
     public static func mix(_ left: UInt64, _ right: UInt64) -> UInt64 {
@@ -12,24 +15,24 @@ public enum ShardHash {
 
     @inlinable
     public static func of(_ address: IPAddress) -> UInt64 {
-        mix(address.high ^ 0xa076_1d64_78bd_642f, address.low ^ 0xe703_7ed1_a0b4_28db)
+        mix(address.high ^ first, address.low ^ second)
     }
 
     /// A service's key. Bit 5 of every byte is set while hashing, so `Cart` and `cart` meet in one slot
     /// (host names are case-insensitive, RFC 9110, 4.2.3).
     @inlinable
     public static func of(namespace: UnsafeRawBufferPointer, name: UnsafeRawBufferPointer) -> UInt64 {
-        mix(folded(namespace), folded(name) ^ 0xe703_7ed1_a0b4_28db)
+        mix(folded(namespace), folded(name) ^ second)
     }
 
     /// Hash of ASCII text without regard to case.
     @inlinable
     static func folded(_ text: UnsafeRawBufferPointer) -> UInt64 {
-        var hash = UInt64(truncatingIfNeeded: text.count) ^ 0xa076_1d64_78bd_642f
+        var hash = UInt64(truncatingIfNeeded: text.count) ^ first
         var offset = 0
         while offset + 8 <= text.count {
             let word = text.loadUnaligned(fromByteOffset: offset, as: UInt64.self) | 0x2020_2020_2020_2020
-            hash = mix(hash ^ word, 0x8ebc_6af0_9c88_c6e3)
+            hash = mix(hash ^ word, third)
             offset += 8
         }
         var tail: UInt64 = 0
@@ -37,7 +40,7 @@ public enum ShardHash {
             tail = tail << 8 | UInt64(text[offset] | 0x20)
             offset += 1
         }
-        return mix(hash ^ tail, 0x5899_65cc_7537_4cc3)
+        return mix(hash ^ tail, fourth)
     }
 
     /// Checksum of a shard's bytes: it finds torn and mixed-up files, it is no defence against a forger.

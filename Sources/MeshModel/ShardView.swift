@@ -55,37 +55,40 @@ public struct ShardView: @unchecked Sendable {
 
     private func checkIndex(_ header: ShardHeader) throws(SnapshotFault) {
         let count = Int(header.table.count)
-        guard count > 0, count.nonzeroBitCount == 1 else { throw .badIndex }
-        var hasEmpty = false
+        // At most half full, as the writer makes it: every search ends, and soon.
+        guard count.nonzeroBitCount == 1, count >= 2, count >= 2 * Int(header.a.count) else { throw .badIndex }
+        var used = 0
         for slot in 0..<count {
             let entry = base.load(fromByteOffset: Int(header.table.offset) + slot * 4, as: UInt32.self)
             guard entry <= header.a.count else { throw .outOfBounds(section: 0) }
-            hasEmpty = hasEmpty || entry == 0
+            if entry != 0 { used += 1 }
         }
-        guard hasEmpty else { throw .badIndex }
+        guard used == Int(header.a.count) else { throw .badIndex }
     }
 
     private func checkServices(_ header: ShardHeader) throws(SnapshotFault) {
+        var ports = 0, endpoints = 0
         for number in 0..<Int(header.a.count) {
             let service = base.load(fromByteOffset: Int(header.a.offset) + number * MemoryLayout<ServiceRecord>.stride, as: ServiceRecord.self)
             try check(service.host, header)
-            try check(service.ports, within: header.b, number: 2)
+            try check(service.ports, after: &ports, within: header.b, number: 2)
             guard Int(service.nameByteCount) + 1 + Int(service.namespaceByteCount) <= Int(service.host.byteCount)
             else { throw .outOfBounds(section: 4) }
         }
         for number in 0..<Int(header.b.count) {
             let port = base.load(fromByteOffset: Int(header.b.offset) + number * MemoryLayout<PortRecord>.stride, as: PortRecord.self)
             try check(port.name, header)
-            try check(port.endpoints, within: header.c, number: 3)
+            try check(port.endpoints, after: &endpoints, within: header.c, number: 3)
             guard port.readyCount <= port.endpoints.count, ProtocolHint(rawValue: port.protocolHint) != nil
             else { throw .outOfBounds(section: 2) }
         }
     }
 
     private func checkAddresses(_ header: ShardHeader) throws(SnapshotFault) {
+        var references = 0
         for number in 0..<Int(header.a.count) {
             let address = base.load(fromByteOffset: Int(header.a.offset) + number * MemoryLayout<AddressRecord>.stride, as: AddressRecord.self)
-            try check(address.references, within: header.b, number: 2)
+            try check(address.references, after: &references, within: header.b, number: 2)
             guard address.workload <= header.c.count, address.flags & 1 == 0 || address.references.count == 1
             else { throw .outOfBounds(section: 1) }
         }
@@ -104,11 +107,13 @@ public struct ShardView: @unchecked Sendable {
     }
 
     private func check(_ text: StringReference, _ header: ShardHeader) throws(SnapshotFault) {
-        guard UInt64(text.offset) + UInt64(text.byteCount) <= UInt64(header.strings.count) else { throw .outOfBounds(section: 4) }
+        guard Int(text.offset) + Int(text.byteCount) <= Int(header.strings.count) else { throw .outOfBounds(section: 4) }
     }
 
-    private func check(_ range: RecordRange, within section: ShardSection, number: Int) throws(SnapshotFault) {
-        guard UInt64(range.start) + UInt64(range.count) <= UInt64(section.count) else { throw .outOfBounds(section: number) }
+    /// Ranges follow each other without gap or overlap: whoever walks all of them walks each record once at most.
+    private func check(_ range: RecordRange, after end: inout Int, within section: ShardSection, number: Int) throws(SnapshotFault) {
+        guard Int(range.start) == end, Int(range.start) + Int(range.count) <= Int(section.count) else { throw .outOfBounds(section: number) }
+        end += Int(range.count)
     }
 
     // MARK: Unchecked reading, for the views

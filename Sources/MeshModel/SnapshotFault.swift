@@ -14,7 +14,7 @@ public enum SnapshotFault: Error, Equatable {
     case wrongChecksum
     /// A section or a reference leaves its bounds; the section is numbered as in `ShardHeader`.
     case outOfBounds(section: Int)
-    /// The index has no empty slot, or its size is not a power of two: a search would not end.
+    /// The index is more than half full, does not name each record, or its size is not a power of two.
     case badIndex
     /// The shard is not for the place it was published for.
     case wrongPlace

@@ -25,8 +25,6 @@ final class ShardSlots {
                 let olderPort = older?.port(numbered: port.number)
                 for endpointPlace in 0..<port.endpointCount {
                     let number = port.firstEndpoint + endpointPlace
-                    // Ranges of a hostile shard may overlap; the first one to name an endpoint decides.
-                    guard slots[number] == .max else { continue }
                     let endpoint = port.endpoint(at: endpointPlace)
                     if let previous, let olderPort, let olderPlace = olderPort.place(of: endpoint.address, port: endpoint.port) {
                         let slot = previous.slots[olderPort.firstEndpoint + olderPlace]
