@@ -13,12 +13,14 @@ struct HostOptions {
     /// Services `h0.test` … reached by their host name instead of the listener's address.
     var hosts = 0
     var proxyPath: String?
+    /// Passed on to the proxy, as `name=value`.
+    var proxyLimits: [String] = []
     /// Where the counters go, as Prometheus text, on SIGUSR1 and at the end.
     var metricsPath: String?
 
     static let usage = """
         usage: weft-proxy-host --listen ADDRESS:PORT … --upstream ADDRESS:PORT[,ADDRESS:PORT…]
-                               [--protocol http|tcp|undeclared] [--workers N] [--hosts N] [--proxy PATH] [--metrics-file PATH]
+                               [--protocol http|tcp|undeclared] [--workers N] [--hosts N] [--proxy PATH] [--limit NAME=VALUE] [--metrics-file PATH]
         Plays `weft node` towards one weft-proxy: every listener is a pod of its own, and a service at its own address.
         """
 
@@ -33,6 +35,7 @@ struct HostOptions {
             case "--workers": workers = try Self.number(value, of: option, in: 1...Limits.workersMax)
             case "--hosts": hosts = try Self.number(value, of: option, in: 0...100_000)
             case "--proxy": proxyPath = value
+            case "--limit": proxyLimits.append(value)
             case "--metrics-file": metricsPath = value
             default: throw UsageFault(message: "unknown option \(option)")
             }

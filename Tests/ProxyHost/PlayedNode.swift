@@ -43,7 +43,7 @@ final class PlayedNode {
         }
         control = try channel()
         stocks = try (0..<options.workers).map { _ in try channel() }
-        proxy = try Self.start(options.proxyPath ?? Self.besideThisProgram("weft-proxy"), descriptors: theirs)
+        proxy = try Self.start(options.proxyPath ?? Self.besideThisProgram("weft-proxy"), limits: options.proxyLimits, descriptors: theirs)
         for descriptor in theirs { clinux_close(descriptor) }
 
         try control.socket.send(ProxyHello(
@@ -157,9 +157,9 @@ final class PlayedNode {
 }
 
 extension PlayedNode {
-    private static func start(_ path: String, descriptors: [Int32]) throws -> pid_t {
+    private static func start(_ path: String, limits: [String], descriptors: [Int32]) throws -> pid_t {
         let stockNumbers: String = (4..<(3 + descriptors.count)).map(String.init).joined(separator: ",")
-        let texts: [String] = [path, "--control-fd", "3", "--stock-fds", stockNumbers]
+        let texts: [String] = [path, "--control-fd", "3", "--stock-fds", stockNumbers] + limits.flatMap { ["--limit", $0] }
         let words: [UnsafeMutablePointer<CChar>?] = texts.map { strdup($0) }
         defer { for word in words { free(word) } }
         var stage: Int32 = 0
