@@ -24,21 +24,17 @@ public final class Capture {
     private let pins: Pins
     private let image: [UInt8]
     private let workers: UInt32
-    private let pods: KernelMap<UInt64, capture_pod>
-    private let excludedPorts: KernelMap<capture_port_key, UInt8>
-    private let excludedPrefixes: KernelMap<capture_prefix_key, UInt8>
-    private let listeners: KernelMap<capture_listener_key, UInt64>
-    private let heartbeatDescriptor, heartbeatReader, verdictsReader: Descriptor
+    private let maps: CaptureMaps
     private let adopted: [UInt64]
 
     /// An mmapable array of u64, one slot for each worker, to stamp with CLOCK_MONOTONIC nanoseconds every 100 ms. The hooks take the proxy for gone
     /// when no worker's stamp is younger than 2 s. Belongs to this object; for the proxy.
-    public var heartbeat: Int32 { heartbeatDescriptor.number }
+    public var heartbeat: Int32 { maps.heartbeat.number }
     /// The same map through a descriptor that only reads. It cannot be mapped (Linux maps BPF maps shared only, and a read-only descriptor never shared):
     /// read all slots at once with BPF_MAP_LOOKUP_ELEM of key 0 (`clinux_bpf_read`), which needs no privilege.
-    public var heartbeatReadOnly: Int32 { heartbeatReader.number }
+    public var heartbeatReadOnly: Int32 { maps.heartbeatReader.number }
     /// An mmapable array of u64, one counter for each of ``verdictNames``. The map is frozen: programs count in it, processes can only read it (PROT_READ).
-    public var verdicts: Int32 { verdictsReader.number }
+    public var verdicts: Int32 { maps.verdicts.number }
 
     /// Loads, attaches and pins the hooks, or takes over those a previous node left.
     public init(_ configuration: CaptureConfiguration) throws(CaptureError) {
@@ -50,24 +46,8 @@ public final class Capture {
             throw .lacking("loading BPF programs needs root (CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN): run weft node as root.")
         }
         try pins.make()
-        let object = try CaptureObject(opening: image, pins: pins)
-        if !object.fitsPinnedMaps(pins) {
-            // An older build's records. Its captures cannot be continued, so they end here and these begin.
-            try pins.removeAll()
-            try pins.make()
-        }
-        object.setConstants(capture_constants(network_namespace: 0, workers: workers, zero: 0))
-        let programs = try object.load { $0 != Self.namespaceProgram }
-        try Self.attach(Self.nodePrograms, of: programs, to: configuration.weftNodeCgroup, pins)
-        try Self.attach(Self.podPrograms, of: programs, to: configuration.podsCgroup, pins)
-        pods = try KernelMap(pinned: pins, "pods")
-        excludedPorts = try KernelMap(pinned: pins, "excluded_ports")
-        excludedPrefixes = try KernelMap(pinned: pins, "excluded_prefixes")
-        listeners = try KernelMap(pinned: pins, "listeners")
-        heartbeatDescriptor = try Descriptor(bpf_obj_get(pins.map("heartbeat")), "cannot open the heartbeat")
-        heartbeatReader = try Self.openReadOnly(pins.map("heartbeat"))
-        verdictsReader = try Self.openFrozen(pins.map("verdicts"))
-        adopted = Array(Set(try pods.keys()).union(pins.namespaceCookies()))
+        maps = try Self.load(image, pins, configuration)
+        adopted = Array(Set(try maps.pods.keys()).union(pins.namespaceCookies()))
     }
 
     /// Namespaces that a previous node left enrolled, wholly or in part. Enrol them again (listeners die with their holder) or unenrol them.
@@ -84,12 +64,12 @@ public final class Capture {
         try setListener(pod.inboundListener6, cookie, CAPTURE_DIRECTION_INBOUND, family: 6)
         try setExclusions(cookie, ports: ExcludedPort.all(of: pod), prefixes: Set(pod.excludedOutboundPrefixes))
         try attachToNamespace(pod)
-        try pods.set(cookie, capture_pod(pod))
+        try maps.pods.set(cookie, capture_pod(pod))
     }
 
     /// Ends a pod's capture and leaves nothing of it. The pod's record goes first; connections already on their way still find the listener.
     public func unenrol(namespaceCookie cookie: UInt64) throws(CaptureError) {
-        try pods.remove(cookie)
+        try maps.pods.remove(cookie)
         try pins.removeLink(pins.link(namespaceCookie: cookie))
         for direction in [CAPTURE_DIRECTION_OUTBOUND, CAPTURE_DIRECTION_INBOUND] {
             for family: UInt32 in [4, 6] { try setListener(-1, cookie, direction, family: family) }
@@ -111,6 +91,27 @@ extension Capture {
     private static let nodePrograms = ["weft_sock_create", "weft_sockops_node", "weft_getsockopt"]
     /// The program in each pod's namespace.
     private static let namespaceProgram = "weft_sk_lookup"
+
+    /// Brings the hooks into force. What fails half-way is undone, unless hooks of an earlier node were there: those go on as they are.
+    private static func load(_ image: [UInt8], _ pins: Pins, _ configuration: CaptureConfiguration) throws(CaptureError) -> CaptureMaps {
+        let isFirst = pins.isEmpty
+        do throws(CaptureError) {
+            let object = try CaptureObject(opening: image, pins: pins)
+            if !object.fitsPinnedMaps(pins) {
+                // An older build's records. Its captures cannot be continued, so they end here and these begin.
+                try pins.removeAll()
+                try pins.make()
+            }
+            object.setConstants(capture_constants(network_namespace: 0, workers: UInt32(configuration.workers), zero: 0))
+            let programs = try object.load { $0 != namespaceProgram }
+            try attach(nodePrograms, of: programs, to: configuration.weftNodeCgroup, pins)
+            try attach(podPrograms, of: programs, to: configuration.podsCgroup, pins)
+            return try CaptureMaps.open(pins)
+        } catch {
+            if isFirst { try? pins.removeAll() }
+            throw error
+        }
+    }
 
     private static func attach(_ names: [String], of programs: borrowing LoadedPrograms, to cgroup: String, _ pins: Pins) throws(CaptureError) {
         let target = try Descriptor(open(cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC), "cannot open the cgroup \(cgroup)")
@@ -145,40 +146,24 @@ extension Capture {
     private func setListener(_ listener: Int32, _ cookie: UInt64, _ direction: capture_direction, family: UInt32) throws(CaptureError) {
         let key = capture_listener_key(network_namespace: cookie, direction: direction.rawValue, family: family)
         if listener >= 0 {
-            try listeners.set(key, UInt64(listener))
+            try maps.listeners.set(key, UInt64(listener))
         } else {
-            try listeners.remove(key)
+            try maps.listeners.remove(key)
         }
     }
 
     /// Brings the exclusions of one pod in line: new ones first, so that no port is captured for a moment that should not be.
     private func setExclusions(_ cookie: UInt64, ports: Set<ExcludedPort>, prefixes: Set<PodCapture.Prefix>) throws(CaptureError) {
-        for port in ports { try excludedPorts.set(port.key(cookie), 1) }
-        for key in try excludedPorts.keys() where key.network_namespace == cookie && !ports.contains(ExcludedPort(key)) {
-            try excludedPorts.remove(key)
+        for port in ports { try maps.excludedPorts.set(port.key(cookie), 1) }
+        for key in try maps.excludedPorts.keys() where key.network_namespace == cookie && !ports.contains(ExcludedPort(key)) {
+            try maps.excludedPorts.remove(key)
         }
         let wanted = prefixes.map { capture_prefix_key($0, cookie) }
-        for key in wanted { try excludedPrefixes.set(key, 1) }
+        for key in wanted { try maps.excludedPrefixes.set(key, 1) }
         let kept = Set(wanted.map(\.prefix))
-        for key in try excludedPrefixes.keys() where key.namespaceCookie == cookie && !kept.contains(key.prefix) {
-            try excludedPrefixes.remove(key)
+        for key in try maps.excludedPrefixes.keys() where key.namespaceCookie == cookie && !kept.contains(key.prefix) {
+            try maps.excludedPrefixes.remove(key)
         }
-    }
-
-    private static func openReadOnly(_ path: String) throws(CaptureError) -> Descriptor {
-        var options = bpf_obj_get_opts()
-        // Not the whole size: libbpf wants the bytes after the last field it knows to be zero, and Swift leaves padding as it finds it.
-        options.sz = MemoryLayout<bpf_obj_get_opts>.offset(of: \.file_flags)! + MemoryLayout<UInt32>.size
-        options.file_flags = UInt32(BPF_F_RDONLY)
-        return try Descriptor(bpf_obj_get_opts(path, &options), "cannot open \(path) for reading")
-    }
-
-    /// Opens a map that from now on no process can write to, not even through a writable descriptor. Unlike a read-only descriptor it can be mapped.
-    private static func openFrozen(_ path: String) throws(CaptureError) -> Descriptor {
-        let map = try Descriptor(bpf_obj_get(path), "cannot open \(path)")
-        // EBUSY: an earlier node froze it.
-        guard bpf_map_freeze(map.number) == 0 || errno == EBUSY else { throw .failed(step: "cannot freeze \(path)", errorNumber: errno) }
-        return map
     }
 
     private static func read(_ path: String) throws(CaptureError) -> [UInt8] {

@@ -15,7 +15,8 @@ struct CaptureObject: ~Copyable {
         let opened = image.withUnsafeBytes { bytes in
             "capture".withCString { name in
                 var options = bpf_object_open_opts()
-                options.sz = MemoryLayout<bpf_object_open_opts>.size
+                // Up to the last field in use: libbpf wants zeros behind it, which padding need not hold.
+                options.sz = MemoryLayout<bpf_object_open_opts>.offset(of: \.object_name)! + MemoryLayout<UnsafePointer<CChar>>.size
                 options.object_name = name
                 return bpf_object__open_mem(bytes.baseAddress, bytes.count, &options)
             }

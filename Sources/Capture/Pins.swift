@@ -31,6 +31,9 @@ struct Pins {
         }
     }
 
+    /// Whether no node left anything here.
+    var isEmpty: Bool { Self.names(in: links).isEmpty && Self.names(in: maps).isEmpty }
+
     /// Namespaces for which a link is pinned.
     func namespaceCookies() -> [UInt64] {
         Self.names(in: links).compactMap { name in

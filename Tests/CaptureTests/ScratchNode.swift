@@ -80,6 +80,12 @@ final class ScratchNode {
 
     func stopHeart() { heart.stop() }
 
+    /// Stops the heart and leaves one stamp, `nanoseconds` away from now; nil leaves none at all.
+    func stampOnce(at nanoseconds: Int64?, worker: Int = 0) {
+        heart.stop()
+        Heart.leave(nanoseconds.map { $0 + Int64(Heart.now()) } ?? 0, in: capture!.heartbeat, slot: worker)
+    }
+
     /// The program of a pod (`a`, `b`) or on the other machine (`far`).
     func person(_ who: String) throws -> Person {
         if let known = people[who] { return known }
@@ -152,10 +158,12 @@ final class ScratchNode {
         mkdir -p \(cgroups)/pods/a \(cgroups)/pods/b \(cgroups)/pods/weft/node \(cgroups)/weft/node \(cgroups)/far
         ip netns add \(name)-r
         ip -n \(name)-r link set lo up
-        ip netns exec \(name)-r sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+        ip netns exec \(name)-r sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv6.conf.default.accept_dad=0
         for entry in a:1 b:2 far:9; do
           n=\(name)-${entry%:*}; x=${entry#*:}
           ip netns add $n
+          # While a link-local address is tentative, neighbours stay unresolved and the first packets of a test are late by a second.
+          ip netns exec $n sysctl -qw net.ipv6.conf.default.accept_dad=0
           ip link add v$x netns \(name)-r type veth peer name eth0 netns $n
           ip -n \(name)-r addr add 10.88.$x.1/24 dev v$x
           ip -n \(name)-r -6 addr add fd88:$x::1/64 dev v$x nodad
@@ -179,31 +187,5 @@ final class ScratchNode {
         for i in 1 2 3 4 5 6 7 8 9 10; do find \(cgroups) -depth -type d -exec rmdir {} + && break; sleep 0.1; done
         true
         """
-    }
-}
-
-/// Stamps the first worker's slot, as the proxy would.
-private final class Heart: @unchecked Sendable {
-    private let generation = Atomic<Int>(0)
-
-    func start(stamping map: Int32) {
-        let page = UInt(bitPattern: mmap(nil, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, map, 0)!)
-        let mine = generation.add(1, ordering: .relaxed).newValue
-        Self.stamp(page)
-        Thread.detachNewThread { [self] in
-            while generation.load(ordering: .relaxed) == mine {
-                Self.stamp(page)
-                usleep(100_000)
-            }
-            munmap(UnsafeMutableRawPointer(bitPattern: page), 4096)
-        }
-    }
-
-    func stop() { generation.add(1, ordering: .relaxed) }
-
-    private static func stamp(_ page: UInt) {
-        var now = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &now)
-        UnsafeMutableRawPointer(bitPattern: page)!.storeBytes(of: UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec), as: UInt64.self)
     }
 }
