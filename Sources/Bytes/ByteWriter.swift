@@ -93,11 +93,28 @@ public struct ByteWriter {
 
 /// Stores the low `digits` hexadecimal digits of a value, lower case, most significant first.
 @inlinable func storeHex(_ value: UInt64, at start: UnsafeMutableRawPointer, digits: Int) {
-    var rest = value, index = digits
+    var index = digits, rest = value
+    while index >= 8 {
+        index &-= 8
+        (start + index).storeBytes(of: hexText(UInt32(truncatingIfNeeded: rest)), as: UInt64.self)
+        rest &>>= 32
+    }
     while index > 0 {
         index &-= 1
         let digit = UInt8(truncatingIfNeeded: rest & 15)
         (start + index).storeBytes(of: digit < 10 ? 0x30 &+ digit : 0x57 &+ digit, as: UInt8.self)
         rest &>>= 4
     }
+}
+
+/// Eight hexadecimal digits as text, in memory order: the nibbles are spread to one byte each, and each byte from 10 on is
+/// moved on to the letters. Sixteen digits one by one cost 12 ns, and a new trace has 48.
+@inlinable @inline(__always) func hexText(_ value: UInt32) -> UInt64 {
+    var nibbles = UInt64(value)
+    nibbles = (nibbles | nibbles &<< 16) & 0x0000_FFFF_0000_FFFF
+    nibbles = (nibbles | nibbles &<< 8) & 0x00FF_00FF_00FF_00FF
+    nibbles = (nibbles | nibbles &<< 4) & 0x0F0F_0F0F_0F0F_0F0F
+    // 0x06 lifts 10…15 over 16, so bit 4 tells the letters; they stand 39 behind the digits.
+    let letters = ((nibbles &+ 0x0606_0606_0606_0606) &>> 4) & 0x0101_0101_0101_0101
+    return (nibbles &+ 0x3030_3030_3030_3030 &+ letters &* 39).byteSwapped
 }

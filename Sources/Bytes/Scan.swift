@@ -71,8 +71,28 @@ public func firstIndex(of byte: UInt8, in bytes: UnsafeRawPointer, from start: I
 @inlinable @inline(__always)
 public func firstNotToken(in bytes: UnsafeRawPointer, from start: Int, to end: Int) -> Int {
     var index = start
-    while index < end, isTokenCharacter(bytes.load(fromByteOffset: index, as: UInt8.self)) { index &+= 1 }
-    return index
+    while true {
+        // Letters, digits and hyphens are nearly all there is; eight of them at a time.
+        while index &+ 8 <= end {
+            let common = commonTokenBytes(in: bytes.loadUnaligned(fromByteOffset: index, as: UInt64.self))
+            let others = ~common & 0x8080_8080_8080_8080
+            if others != 0 { index &+= others.trailingZeroBitCount &>> 3; break }
+            index &+= 8
+        }
+        guard index < end, isTokenCharacter(bytes.load(fromByteOffset: index, as: UInt8.self)) else { return index }
+        index &+= 1
+    }
+}
+
+/// The high bit of each byte that is a letter, a digit or a hyphen. Adding to a byte below 0x80 carries into its own high bit
+/// at most, so every bit is exact; bytes from 0x80 are none of these and are masked out.
+@inlinable @inline(__always) func commonTokenBytes(in word: UInt64) -> UInt64 {
+    let low = word & 0x7F7F_7F7F_7F7F_7F7F
+    let folded = low | 0x2020_2020_2020_2020
+    let letter = (folded &+ 0x1F1F_1F1F_1F1F_1F1F) & ~(folded &+ 0x0505_0505_0505_0505)
+    let digit = (low &+ 0x5050_5050_5050_5050) & ~(low &+ 0x4646_4646_4646_4646)
+    let hyphen = ~((low ^ 0x2D2D_2D2D_2D2D_2D2D) &+ 0x7F7F_7F7F_7F7F_7F7F)
+    return (letter | digit | hyphen) & ~word & 0x8080_8080_8080_8080
 }
 
 /// Whether a byte is a `tchar` (RFC 9110, 5.6.2): a letter, a digit, or one of !#$%&'*+-.^_`|~

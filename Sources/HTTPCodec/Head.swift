@@ -65,10 +65,11 @@ public struct HeadProgress: Sendable {
 /// The head of a request or a response: what it says, and where in the caller's bytes each part stands.
 ///
 /// One `Head` serves a worker for its whole life; each parse overwrites it. It owns no bytes: everything is an offset into
-/// the bytes that were parsed, and whoever reads a part gives those bytes again. It is about 1.1 KB and never allocates.
+/// the bytes that were parsed, and whoever reads a part gives those bytes again. It allocates its table when it is made, and
+/// nothing afterwards.
 public struct Head: ~Copyable {
     public internal(set) var fieldCount = 0
-    var fields = InlineArray<96, HeadField>(repeating: HeadField())
+    var fields = FieldTable()
 
     /// Bytes of the head, its final empty line included.
     public internal(set) var byteCount = 0
@@ -131,7 +132,7 @@ public struct Head: ~Copyable {
 
     /// One field line, in the order they came.
     public func field(_ row: Int) -> HeadField {
-        precondition(row >= 0 && row < fieldCount, "a head has \(fieldCount) fields")
+        precondition(row >= 0 && row < fieldCount, "no such field in this head")
         return fields[row]
     }
 
@@ -140,7 +141,8 @@ public struct Head: ~Copyable {
         var row = fieldCount
         while row > 0 {
             row &-= 1
-            if fields[row].id == known { return fields[row].value }
+            let field = fields[row]
+            if field.id == known { return field.value }
         }
         return nil
     }

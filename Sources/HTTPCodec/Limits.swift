@@ -19,7 +19,7 @@ public struct HeadLimits: Sendable, Equatable {
         connectionOptionsMax: Int = 16
     ) {
         precondition(headBytesMax > 0 && headBytesMax <= 65_536, "offsets into a head are 16 bits wide")
-        precondition(fieldsMax > 0 && fieldsMax <= Self.fieldsCapacity, "the field table has \(Self.fieldsCapacity) rows")
+        precondition(fieldsMax > 0 && fieldsMax <= Self.fieldsCapacity, "the field table has 96 rows")
         precondition(targetBytesMax > 0 && targetBytesMax < headBytesMax, "the target is part of the head")
         precondition(methodBytesMax > 0 && methodBytesMax < headBytesMax, "the method is part of the head")
         precondition(connectionOptionsMax > 0)
