@@ -4,7 +4,8 @@
 #include <linux/in.h>
 #include "address.h"
 #include "alive.h"
-#include "outbound.h"
+#include "maps.h"
+#include "pod.h"
 
 struct arrival {
 	struct capture_connection_key connection;

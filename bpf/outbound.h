@@ -5,6 +5,7 @@
 #include "address.h"
 #include "alive.h"
 #include "maps.h"
+#include "pod.h"
 
 enum { CONNECT_REFUSE = 0, CONNECT_ALLOW = 1 };
 enum { TYPE_STREAM = 1 };
@@ -22,13 +23,6 @@ static __always_inline bool is_own(struct bpf_sock *sk)
 	return tag && *tag;
 }
 
-static __always_inline bool is_excluded_port(__u64 network_namespace, enum capture_direction direction, __u16 port)
-{
-	struct capture_port_key key = { .network_namespace = network_namespace, .port = port, .direction = direction };
-
-	return bpf_map_lookup_elem(&excluded_ports, &key) != 0;
-}
-
 static __always_inline bool is_excluded_prefix(__u64 network_namespace, const struct capture_address *to)
 {
 	struct capture_prefix_key key = {
@@ -40,22 +34,38 @@ static __always_inline bool is_excluded_prefix(__u64 network_namespace, const st
 	return bpf_map_lookup_elem(&excluded_prefixes, &key) != 0;
 }
 
-/* In doubt a pod keeps its connection, unless its namespace said otherwise. */
-static __always_inline enum capture_verdict
-unless_closed(const struct capture_pod *pod, enum capture_verdict passed, enum capture_verdict refused)
+/* The hook of a multipath socket runs on its first subflow, which sockops sees too; getpeername asks the socket that the program holds. */
+static __always_inline struct mptcp_sock *program_side(struct bpf_sock *sk)
 {
-	return pod->flags & CAPTURE_POD_FAIL_CLOSED ? refused : passed;
+	return bpf_skc_to_mptcp_sock(sk);
 }
 
 /* Notes on the socket what the program asked for: sockops publishes it, getpeername answers with it. */
 static __always_inline bool remember(struct bpf_sock *sk, const struct capture_destination *asked)
 {
 	struct capture_destination *noted = bpf_sk_storage_get(&destinations, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	struct mptcp_sock *multipath;
 
 	if (!noted)
 		return false;
 	*noted = *asked;
+	multipath = program_side(sk);
+	if (multipath) {
+		noted = bpf_sk_storage_get(&destinations, multipath, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		if (noted)
+			*noted = *asked;
+	}
 	return true;
+}
+
+/* A socket may connect again (AF_UNSPEC first, or after a failure): an older note would make getpeername lie. */
+static __always_inline void forget(struct bpf_sock *sk)
+{
+	struct mptcp_sock *multipath = program_side(sk);
+
+	bpf_sk_storage_delete(&destinations, sk);
+	if (multipath)
+		bpf_sk_storage_delete(&destinations, multipath);
 }
 
 static __always_inline enum capture_verdict judge(struct bpf_sock_addr *ctx, struct bpf_sock *sk, const struct capture_destination *asked)
@@ -97,9 +107,8 @@ static __always_inline enum capture_verdict judge_outbound(struct bpf_sock_addr 
 	if (!sk)
 		return CAPTURE_PASSED_NO_STORAGE;
 	verdict = judge(ctx, sk, &asked);
-	/* A socket may connect again (AF_UNSPEC first, or after a failure): an older note would make getpeername lie. */
 	if (verdict != CAPTURE_REDIRECTED)
-		bpf_sk_storage_delete(&destinations, sk);
+		forget(sk);
 	count(verdict);
 	return verdict;
 }

@@ -37,7 +37,9 @@ extension CaptureTests {
                 try node.start()
                 try node.enrol("a")
                 let multipath = 262
-                #expect(try node.person("a").connect(to: "10.88.9.2", 80) { $0.protocolNumber = multipath }.reply == "proxy for 10.88.9.2:80")
+                let answer = try node.person("a").connect(to: "10.88.9.2", 80) { $0.protocolNumber = multipath }
+                #expect(answer.reply == "proxy for 10.88.9.2:80")
+                #expect(answer.peer == "10.88.9.2:80")
                 #expect(try node.person("a").connect(to: "fd88:9::2", 80) { $0.protocolNumber = multipath }.reply == "proxy for [fd88:9::2]:80")
             }
         }
