@@ -18,7 +18,9 @@ final class RunningChild {
     let channel: ChildChannel
     /// One stock channel per worker; the agent has none.
     let stock: [ChildChannel]
-    /// When SIGKILL was sent: once is enough.
+    /// When it closed a channel of its own accord, in milliseconds of the monotonic clock.
+    var silentSince: UInt64?
+    /// SIGKILL was sent: once is enough.
     var isKilled = false
 
     init(pid: pid_t, incarnation: UInt32, started: UInt64, channel: ChildChannel, stock: [ChildChannel]) {

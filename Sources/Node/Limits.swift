@@ -27,6 +27,8 @@ enum Limits {
     static let namespaceJobsMax = 4_096
     /// Sockets made for one pod and second; a proxy that asks for more is refused with EMFILE until the next second.
     static let stockSocketsPerPodAndSecondMax: UInt32 = 50_000
+    /// A child that closed its channel may take this long to end by itself.
+    static let silentMilliseconds: UInt64 = 1_000
     /// Pods of one node (Kubernetes' own ceiling is 110 by default, 500 on large machines).
     static let podsMax = 1_024
     /// Shards kept: two families of 256, and room for more families.

@@ -50,6 +50,9 @@ struct Poller: ~Copyable {
         precondition(result == 0, "watched twice")
     }
 
+    /// For a descriptor that has ended and would be reported for ever.
+    func forget(_ descriptor: Int32) { _ = clinux_epoll_remove(epoll.number, descriptor) }
+
     func setWritableInterest(_ isWanted: Bool, _ descriptor: Int32, for source: EventSource) {
         _ = clinux_epoll_modify(epoll.number, descriptor, UInt32(isWanted ? CLINUX_EPOLLIN | CLINUX_EPOLLOUT : CLINUX_EPOLLIN), source.token)
     }

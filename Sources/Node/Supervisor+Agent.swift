@@ -81,5 +81,6 @@ extension Supervisor {
             unenrol(pod.uid)
         }
         forgetAdopted()
+        checkPods(now: monotonicMilliseconds())
     }
 }

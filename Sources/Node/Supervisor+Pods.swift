@@ -50,7 +50,8 @@ extension Supervisor {
             pods[pod.uid] = nil
             sendToAgent(PodState(uid: pod.uid, state: .gone))
         case (.absent(let refusal, let retry), let wish?):
-            guard refusal == nil || retry != 0 && now >= retry else { return }
+            // Without a snapshot the proxy would answer for services it has never heard of. The first is on its way behind the wishes.
+            guard shards.generation != nil, refusal == nil || retry != 0 && now >= retry else { return }
             begin(pod, wish, now: now)
         case (.enrolled(let enrolment), let wish?):
             let isSamePlace = wish.networkNamespacePath == enrolment.path && NamespaceIdentity(path: enrolment.path) == enrolment.namespace.identity

@@ -26,14 +26,15 @@ extension Supervisor {
         }
     }
 
-    /// What a new proxy must know, in an order in which every step makes sense: itself, pods with their listeners, the snapshot.
+    /// What a new proxy must know, in an order in which every step makes sense: itself, the snapshot, and then pods with their listeners.
+    /// With listeners first it would judge the queued connections by tables it does not have yet (503 for every service, seen under load).
     private func tellProxyEverything(_ child: RunningChild) {
         child.channel.send(ProxyHello(
             incarnation: child.incarnation, workers: UInt32(configuration.workers), nodeName: configuration.nodeName, descriptorLimit: descriptorLimit,
             heartbeat: capture.heartbeat, counters: counters))
-        for enrolment in pods.values.compactMap(\.enrolment).sorted(by: { $0.number < $1.number }) { tellProxy(of: enrolment) }
         for shard in shards.all() { child.channel.send(shard) }
         if let generation = shards.generation { child.channel.send(SnapshotComplete(generation: generation)) }
+        for enrolment in pods.values.compactMap(\.enrolment).sorted(by: { $0.number < $1.number }) { tellProxy(of: enrolment) }
         arm(child.channel, .proxy(incarnation: child.incarnation))
     }
 

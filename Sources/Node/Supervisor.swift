@@ -79,6 +79,7 @@ final class Supervisor {
             startDueChildren(now: now)
             if now >= nextWatch {
                 watchProxy(now: now)
+                endSilentChildren(now: now)
                 nextWatch = now + Limits.watchMilliseconds
             }
             if now >= nextPodCheck {
@@ -127,14 +128,15 @@ final class Supervisor {
                     try take(message)
                 }
             } catch .closed {
-                // The end of a child is told by SIGCHLD. One that closed its channel and lives on is of no use.
-                child.kill()
+                // It ends, and SIGCHLD will say so. One that lives on without a channel is of no use: see `endSilentChildren`.
+                poller.forget(channel.descriptor)
+                if child.silentSince == nil { child.silentSince = monotonicMilliseconds() }
+                return
             } catch {
                 Log.error("a child sent what is not a message", ("pid", "\(child.pid)"), ("fault", "\(error)"))
                 child.kill()
             }
         }
-        // A closed channel would be reported again and again until the child is reaped: SIGKILL makes that soon.
         arm(channel, event.source)
     }
 
@@ -146,6 +148,12 @@ final class Supervisor {
         case .agent: agent.running?.kill()
         case .proxy, .stock: proxy.running?.kill()
         case .signals, .namespaceThread: break
+        }
+    }
+
+    private func endSilentChildren(now: UInt64) {
+        for child in [agent.running, proxy.running] {
+            if let child, let since = child.silentSince, now >= since + Limits.silentMilliseconds { child.kill() }
         }
     }
 
