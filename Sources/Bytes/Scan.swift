@@ -84,6 +84,25 @@ public func firstNotToken(in bytes: UnsafeRawPointer, from start: Int, to end: I
     }
 }
 
+/// The offset of the first byte in `start..<end` that is no letter, digit, hyphen or point, or `end`: most host names whole.
+@inlinable @inline(__always)
+public func firstNotPlainName(in bytes: UnsafeRawPointer, from start: Int, to end: Int) -> Int {
+    var index = start
+    while index &+ 8 <= end {
+        let word = bytes.loadUnaligned(fromByteOffset: index, as: UInt64.self)
+        let plain = commonTokenBytes(in: word) | exactlyEqual(to: 0x2E2E_2E2E_2E2E_2E2E, in: word)
+        let others = ~plain & 0x8080_8080_8080_8080
+        if others != 0 { return index &+ others.trailingZeroBitCount &>> 3 }
+        index &+= 8
+    }
+    while index < end {
+        let byte = bytes.load(fromByteOffset: index, as: UInt8.self)
+        guard (byte | 0x20) &- 0x61 < 26 || byte &- 0x30 < 10 || byte == 0x2D || byte == 0x2E else { return index }
+        index &+= 1
+    }
+    return end
+}
+
 /// The high bit of each byte that is a letter, a digit or a hyphen. Adding to a byte below 0x80 carries into its own high bit
 /// at most, so every bit is exact; bytes from 0x80 are none of these and are masked out.
 @inlinable @inline(__always) func commonTokenBytes(in word: UInt64) -> UInt64 {
@@ -91,8 +110,13 @@ public func firstNotToken(in bytes: UnsafeRawPointer, from start: Int, to end: I
     let folded = low | 0x2020_2020_2020_2020
     let letter = (folded &+ 0x1F1F_1F1F_1F1F_1F1F) & ~(folded &+ 0x0505_0505_0505_0505)
     let digit = (low &+ 0x5050_5050_5050_5050) & ~(low &+ 0x4646_4646_4646_4646)
-    let hyphen = ~((low ^ 0x2D2D_2D2D_2D2D_2D2D) &+ 0x7F7F_7F7F_7F7F_7F7F)
-    return (letter | digit | hyphen) & ~word & 0x8080_8080_8080_8080
+    return (letter | digit) & ~word & 0x8080_8080_8080_8080 | exactlyEqual(to: 0x2D2D_2D2D_2D2D_2D2D, in: word)
+}
+
+/// The high bit of each byte that equals that of a repeated ASCII byte; every bit exact, unlike `bytesEqual`.
+@inlinable @inline(__always) func exactlyEqual(to repeated: UInt64, in word: UInt64) -> UInt64 {
+    let difference = word ^ repeated
+    return ~((difference & 0x7F7F_7F7F_7F7F_7F7F) &+ 0x7F7F_7F7F_7F7F_7F7F) & ~difference & 0x8080_8080_8080_8080
 }
 
 /// Whether a byte is a `tchar` (RFC 9110, 5.6.2): a letter, a digit, or one of !#$%&'*+-.^_`|~

@@ -26,7 +26,7 @@ struct Authority {
     }
 
     private static func endOfName(_ source: Source, _ start: Int, _ end: Int) throws(HTTPFault) -> Int {
-        var index = start
+        var index = firstNotPlainName(in: source.base, from: start, to: end)
         while index < end {
             let byte = source[index]
             if byte == Octet.colon { break }

@@ -15,10 +15,12 @@ import Bytes
                         let control = raw.firstIndex { $0 < 0x20 || $0 == 0x7F } ?? length
                         let hidden = raw.firstIndex { $0 < 0x21 || $0 > 0x7E } ?? length
                         let same = raw.firstIndex(of: 0x3A) ?? length
+                        let plain = raw.firstIndex { !Self.plainNameCharacters.contains($0) } ?? length
                         let token = raw.firstIndex { !Self.tokenCharacters.contains($0) } ?? length
                         #expect(firstControl(in: base, from: 0, to: length) == control)
                         #expect(firstNotVisible(in: base, from: 0, to: length) == hidden)
                         #expect(firstIndex(of: 0x3A, in: base, from: 0, to: length) == same)
+                        #expect(firstNotPlainName(in: base, from: 0, to: length) == plain)
                         #expect(firstNotToken(in: base, from: 0, to: length) == token)
                     }
                 }
@@ -26,6 +28,7 @@ import Bytes
         }
     }
 
+    static let plainNameCharacters = Set("-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz".utf8)
     static let tokenCharacters = Set("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz".utf8)
 
     @Test func tokenTableIsTheRFCs() {
