@@ -173,6 +173,7 @@ public struct ProxyProcess: ~Copyable {
         do throws(SnapshotFault) {
             builder.stage(id, try ShardMemory(adopting: descriptor, expected: id))
         } catch {
+            builder.refuse(id)
             fault = fault ?? "shard \(family) \(published.index): \(error)"
         }
     }
@@ -180,10 +181,7 @@ public struct ProxyProcess: ~Copyable {
     /// Everything since the previous generation takes effect at once, or nothing does.
     private mutating func publish(_ generation: UInt64) throws(ControlFault) {
         defer { fault = nil }
-        if let fault {
-            builder.discard()
-            return try refuse(generation, fault)
-        }
+        if let fault { return try refuse(generation, fault) }
         let tables: Tables
         do throws(RoutingFault) {
             tables = try builder.commit(generation: generation)
@@ -202,7 +200,7 @@ public struct ProxyProcess: ~Copyable {
 
     private mutating func refuse(_ generation: UInt64, _ reason: String) throws(ControlFault) {
         say("error", "snapshot refused", "generation=\(generation) reason=\"\(reason)\"")
-        shared.counters.worker(0).add(.snapshotsRefused)
+        shared.counters.control.add(.snapshotsRefused)
         try control.send(SnapshotRefused(generation: generation, reason: reason))
     }
 

@@ -54,6 +54,8 @@ final class ShardSlots {
 
 /// Why shards cannot become tables.
 public enum RoutingFault: Error, Equatable {
+    /// A shard was refused and no good one has come in its place.
+    case incomplete(missing: ShardID)
     /// More than `Limits.endpointsMax` endpoints at one time.
     case endpointsExhausted
 }

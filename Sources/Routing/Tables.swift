@@ -32,35 +32,42 @@ public final class Tables {
 }
 
 /// Collects shards on the control thread until a generation is complete.
+///
+/// Generations come as differences, so nothing staged may be lost: what cannot take effect now waits for the next commit,
+/// and a shard that was refused blocks every commit until a good one has come in its place.
 public struct TablesBuilder {
     private let states: EndpointStates
     private var shards: [ShardSlots?] = Array(repeating: nil, count: ShardID.count)
-    private var staged: [(id: ShardID, memory: ShardMemory?)] = []
+    private var staged: [ShardID: Staged] = [:]
+
+    private enum Staged {
+        case shard(ShardMemory)
+        case empty
+        case refused
+    }
 
     public init(states: EndpointStates) { self.states = states }
 
     /// Notes a shard of the coming generation; `nil` when the bucket is empty now. Has no effect before `commit`.
     public mutating func stage(_ id: ShardID, _ memory: ShardMemory?) {
         precondition(memory.map { $0.view.id == id } ?? true, "a shard staged for another's place")
-        staged.append((id, memory))
+        staged[id] = memory.map { .shard($0) } ?? .empty
     }
 
-    /// Drops what was staged: a shard of the generation was refused, so the generation is.
-    public mutating func discard() { staged = [] }
+    /// Notes that a shard of the coming generation could not be used.
+    public mutating func refuse(_ id: ShardID) { staged[id] = .refused }
 
-    /// Everything staged takes effect at once. When it throws, the previous tables stay and nothing remains staged.
+    /// Everything staged takes effect at once. When it throws, the previous tables stay and the staged shards wait.
     public mutating func commit(generation: UInt64) throws(RoutingFault) -> Tables {
-        let changes = staged
-        staged = []
         var next = shards
-        for (id, memory) in changes {
-            let ordinal = id.ordinal
-            if let memory {
-                next[ordinal] = try ShardSlots(memory, after: shards[ordinal], states: states)
-            } else {
-                next[ordinal] = nil
+        for (id, change) in staged {
+            switch change {
+            case .shard(let memory): next[id.ordinal] = try ShardSlots(memory, after: shards[id.ordinal], states: states)
+            case .empty: next[id.ordinal] = nil
+            case .refused: throw .incomplete(missing: id)
             }
         }
+        staged = [:]
         shards = next
         return Tables(generation: generation, shards: next, states: states)
     }

@@ -1,6 +1,6 @@
 // The counters' memory, from its first byte:
 //
-//     header │ pods' labels × podsMax │ worker area × workersMax
+//     header │ pods' labels × podsMax │ worker area × workersMax, control area
 //     worker area: counters │ cursors │ pods' counters │ label sets │ label bytes │ TCP series │ request series
 //
 // Everything grows by appending: a record is filled first, then its cursor is stored with release order. A writer killed in
@@ -11,6 +11,8 @@
 /// Where everything is in the counters' memory. Sizes and places are in bytes, limits in records.
 public enum CountersLayout {
     @inlinable public static var workersMax: Int { 16 }
+    /// The workers' areas and one for the proxy's control thread: still a single writer each.
+    static var areasMax: Int { workersMax + 1 }
     @inlinable public static var podsMax: Int { 1_024 }
     /// Request series of one worker, before the ones that follow count as `overflow`. 64 services × 8 callers × 16 outcomes.
     @inlinable public static var requestSeriesPerWorkerMax: Int { 8_192 }
@@ -22,7 +24,7 @@ public enum CountersLayout {
     public static let labelTextBytesMax = 256
 
     /// Bytes of the whole memory. Mostly never touched, so mostly not there: it exists page by page as series appear.
-    public static let byteCount = areasOffset + workersMax * areaBytes
+    public static let byteCount = areasOffset + areasMax * areaBytes
 
     @usableFromInline static let magic: UInt64 = 0x7372_746e_6366_6577  // "wefcntrs"
     /// Changes whenever a place does. Two builds that disagree about a limit or about `Counter` do not share a memory.

@@ -21,12 +21,14 @@ public struct CountersReader: Sendable {
     /// One worker's value of a counter or gauge.
     public func value(of counter: Counter, worker: Int) -> UInt64 {
         precondition((0..<CountersLayout.workersMax).contains(worker), "no such worker")
-        return load(region.areaOffset(worker) + Int(counter.rawValue) * 8)
+        return value(of: counter, area: worker)
     }
 
-    /// The sum over all workers; a gauge that others have taken more from than given shows 0.
+    private func value(of counter: Counter, area: Int) -> UInt64 { load(region.areaOffset(area) + Int(counter.rawValue) * 8) }
+
+    /// The sum over all workers and the control thread; a gauge that others have taken more from than given shows 0.
     public func value(of counter: Counter) -> UInt64 {
-        (0..<CountersLayout.workersMax).reduce(0) { $0 &+ value(of: counter, worker: $1) }
+        (0..<CountersLayout.areasMax).reduce(0) { $0 &+ value(of: counter, area: $1) }
             .clampedIfGauge(counter.definition.kind == .gauge)
     }
 
@@ -40,7 +42,7 @@ public struct CountersReader: Sendable {
             }
         }
         snapshot.pods = pods()
-        for worker in 0..<CountersLayout.workersMax { addSeries(of: worker, to: &snapshot) }
+        for worker in 0..<CountersLayout.areasMax { addSeries(of: worker, to: &snapshot) }
         return snapshot
     }
 
@@ -52,7 +54,7 @@ public struct CountersReader: Sendable {
         for slot in 0..<CountersLayout.podsMax where load(region.podRecordOffset(slot) + CountersLayout.podNumberOffset) != 0 {
             guard let labels = podLabels(slot) else { continue }
             let values = PodCounter.allCases.map { counter in
-                (0..<CountersLayout.workersMax)
+                (0..<CountersLayout.areasMax)
                     .reduce(UInt64(0)) { $0 &+ load(region.podCounterOffset(slot, counter, worker: $1)) }
                     .clampedIfGauge(counter.isGauge)
             }

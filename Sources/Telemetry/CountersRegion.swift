@@ -16,12 +16,13 @@ public enum CountersFault: Error {
 /// It outlives the proxy: totals go on with the next incarnation, gauges start anew.
 public final class CountersRegion: @unchecked Sendable {
     let base: UnsafeMutableRawPointer
-    private var workers: [Int: WorkerCounters] = [:]
+    /// The running workers' counters, then the control thread's. Made by `beginIncarnation`, only read afterwards.
+    private var writers: [WorkerCounters] = []
 
     private init(base: UnsafeMutableRawPointer) { self.base = base }
 
     deinit {
-        for counters in workers.values { counters.index.release() }
+        for counters in writers { counters.index.release() }
         munmap(base, CountersLayout.byteCount)
     }
 
@@ -56,33 +57,40 @@ public final class CountersRegion: @unchecked Sendable {
 
     // MARK: The proxy's side
 
-    /// A new proxy takes over the memory: gauges of all workers and pods become 0, totals stay.
-    /// Control thread, before any worker counts.
+    /// A new proxy takes over the memory: gauges of all workers and pods become 0, totals stay, known series are found again.
+    /// Once, on the control thread, before any worker starts.
     public func beginIncarnation(_ number: UInt32, workers count: Int) {
         precondition((1...CountersLayout.workersMax).contains(count), "workers out of range")
-        for worker in 0..<CountersLayout.workersMax {
+        precondition(writers.isEmpty, "an incarnation begins once")
+        for area in 0..<CountersLayout.areasMax {
             for counter in Counter.allCases where counter.definition.kind == .gauge {
-                zero(areaOffset(worker) + Int(counter.rawValue) * 8)
+                zero(areaOffset(area) + Int(counter.rawValue) * 8)
             }
             for pod in 0..<CountersLayout.podsMax where podIsKnown(pod) {
                 for counter in PodCounter.allCases where counter.isGauge {
-                    zero(podCounterOffset(pod, counter, worker: worker))
+                    zero(podCounterOffset(pod, counter, worker: area))
                 }
             }
+        }
+        for area in Array(0..<count) + [CountersLayout.workersMax] {
+            let counters = WorkerCounters(area: base + areaOffset(area))
+            counters.adopt()
+            writers.append(counters)
         }
         word(CountersLayout.workersOffset).pointee.store(UInt64(count), ordering: .relaxed)
         word(CountersLayout.incarnationOffset).pointee.store(UInt64(number), ordering: .releasing)
     }
 
-    /// A worker's own counters, valid as long as the region. Control thread, before the worker starts; every call for one
-    /// worker gives the same.
+    /// A worker's own counters, valid as long as the region. Any thread, after `beginIncarnation`.
     public func worker(_ number: Int) -> WorkerCounters {
-        precondition((0..<CountersLayout.workersMax).contains(number), "no such worker")
-        if let counters = workers[number] { return counters }
-        let counters = WorkerCounters(area: base + areaOffset(number))
-        counters.adopt()
-        workers[number] = counters
-        return counters
+        precondition(number >= 0 && number < writers.count - 1, "no such worker in this incarnation")
+        return writers[number]
+    }
+
+    /// The control thread's own counters: it must not write into a worker's.
+    public var control: WorkerCounters {
+        precondition(!writers.isEmpty, "the incarnation has not begun")
+        return writers[writers.count - 1]
     }
 
     // MARK: Places

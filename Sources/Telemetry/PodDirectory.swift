@@ -81,7 +81,7 @@ public final class PodDirectory {
         number(slot).pointee.store(0, ordering: .releasing)
         let version = region.word(region.podRecordOffset(slot) + CountersLayout.podVersionOffset)
         version.pointee.store(version.pointee.load(ordering: .relaxed) | 1, ordering: .releasing)
-        for worker in 0..<CountersLayout.workersMax {
+        for worker in 0..<CountersLayout.areasMax {
             for counter in PodCounter.allCases {
                 let word = region.word(region.podCounterOffset(slot, counter, worker: worker))
                 if word.pointee.load(ordering: .relaxed) != 0 { word.pointee.store(0, ordering: .relaxed) }

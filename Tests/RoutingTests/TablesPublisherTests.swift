@@ -45,14 +45,22 @@ import Testing
         #expect(publisher.reclaim())
     }
 
-    /// A refused shard takes its whole generation with it; the next one applies in full.
-    @Test func discardedShardsDoNotShowUp() throws {
+    /// Generations are differences: a refused shard holds back its generation and those that follow, until a good one has
+    /// come; then nothing of them is missing.
+    @Test func aRefusedShardHoldsBackEverything() throws {
         var sample = RoutingSample()
-        let change = try sample.writer.update(Shop.state)
-        for image in change.shards { sample.builder.stage(image.id, try ShardMemory(copying: image.bytes)) }
-        sample.builder.discard()
-        let tables = try sample.builder.commit(generation: 1)
-        #expect(tables.view.resolve("10.96.0.1", 80).text == "unknown")
+        let first = try sample.writer.update(Shop.state)
+        let bad = first.shards[0].id
+        for image in first.shards.dropFirst() { sample.builder.stage(image.id, try ShardMemory(copying: image.bytes)) }
+        sample.builder.refuse(bad)
+        #expect(throws: RoutingFault.incomplete(missing: bad)) { try sample.builder.commit(generation: 1) }
+        #expect(throws: RoutingFault.incomplete(missing: bad)) { try sample.builder.commit(generation: 2) }
+
+        sample.builder.stage(bad, try ShardMemory(copying: first.shards[0].bytes))
+        let tables = try sample.builder.commit(generation: 3)
+        #expect(tables.view.resolve("10.96.0.1", 80).text == "cart.shop:80")
+        #expect(tables.view.resolve("10.1.0.4", 80).text == "pod lonely")
+        #expect(tables.view.generation == 3)
     }
 
     /// Two readers look up without pause while 200 generations come and go; each view stays whole.

@@ -31,6 +31,13 @@ import Testing
         #expect(sample.page.contains("weft_upstream_connects_total 4\n"))
     }
 
+    @Test func theControlThreadHasItsOwn() throws {
+        let sample = try CountersSample(workers: 16)
+        sample.region.control.add(.snapshotsRefused)
+        sample.region.worker(15).add(.snapshotsRefused)
+        #expect(sample.reader.value(of: .snapshotsRefused) == 2 && sample.reader.value(of: .snapshotsRefused, worker: 15) == 1)
+    }
+
     @Test func aGaugeMayBeTakenDownByAnotherWorker() throws {
         let sample = try CountersSample()
         sample.region.worker(0).add(.connectionsOpen, 5)
