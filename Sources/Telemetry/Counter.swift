@@ -124,17 +124,28 @@ public enum Counter: UInt8, Sendable, CaseIterable {
         case .loopTurns:
             .init(name: "weft_worker_loop_turns_total", help: "Turns of the worker's event loop.", workers: .each)
         case .workerBusyNanoseconds:
-            .init(name: "weft_worker_busy_seconds_total", help: "Time the worker spent on work, not waiting.", workers: .each, scale: 1e-9)
+            .init(
+                name: "weft_worker_busy_seconds_total",
+                help: "Time the worker spent on work, not waiting.",
+                workers: .each, scale: 1e-9)
         case .heartbeatMilliseconds:
-            .init(name: "weft_worker_heartbeat_seconds", help: "CLOCK_MONOTONIC of the worker's last heartbeat.", kind: .gauge, workers: .each, scale: 1e-3)
+            .init(
+                name: "weft_worker_heartbeat_seconds",
+                help: "CLOCK_MONOTONIC of the worker's last heartbeat.",
+                kind: .gauge, workers: .each, scale: 1e-3)
         case .snapshotGeneration:
-            .init(name: "weft_snapshot_applied_generation", help: "Generation of the snapshot that the worker routes by.", kind: .gauge, workers: .each)
+            .init(
+                name: "weft_snapshot_applied_generation",
+                help: "Generation of the snapshot that the worker routes by.",
+                kind: .gauge, workers: .each)
         case .snapshotsRefused:
             .init(name: "weft_snapshots_refused_total", help: "Snapshots that failed validation; the previous one stayed.")
         case .bufferedBytes:
             .init(name: "weft_buffered_bytes", help: "Bytes waiting in the proxy's buffers now.", kind: .gauge)
         case .seriesOverflow:
-            .init(name: "weft_telemetry_overflow_total", help: "Series or label sets that found their table full; they count under the labels 'overflow'.")
+            .init(
+                name: "weft_telemetry_overflow_total",
+                help: "Series or label sets that found their table full; they count under the labels 'overflow'.")
         case .countersReset:
             .init(name: "weft_telemetry_resets_total", help: "Counter areas found damaged and started anew.")
         }

@@ -120,9 +120,12 @@ public enum PodCounter: UInt8, Sendable, CaseIterable {
 
     var definition: Counter.Definition {
         switch self {
-        case .connections: .init(name: "weft_workload_connections", help: "Downstream connections of the pod open now.", kind: .gauge)
-        case .bufferedBytes: .init(name: "weft_workload_buffered_bytes", help: "Bytes of the pod waiting in the proxy's buffers now.", kind: .gauge)
-        case .pendingRequests: .init(name: "weft_workload_pending_requests", help: "Requests of the pod waiting for an upstream connection now.", kind: .gauge)
+        case .connections:
+            .init(name: "weft_workload_connections", help: "Downstream connections of the pod open now.", kind: .gauge)
+        case .bufferedBytes:
+            .init(name: "weft_workload_buffered_bytes", help: "Bytes of the pod waiting in the proxy's buffers now.", kind: .gauge)
+        case .pendingRequests:
+            .init(name: "weft_workload_pending_requests", help: "Requests of the pod waiting for an upstream connection now.", kind: .gauge)
         case .requests: .init(name: "weft_workload_requests_total", help: "Requests carried for the pod, outbound and inbound.")
         case .cpuNanoseconds:
             .init(name: "weft_workload_proxy_cpu_seconds_total", help: "CPU time the shared proxy spent for the pod.", scale: 1e-9)

@@ -89,7 +89,7 @@ extension CountersSnapshot {
     ) {
         page.family(name, help: help, kind: .histogram)
         let start = [UInt8]("\(name)_bucket{".utf8)
-        let ends = bounds.map { [UInt8](",le=\"\($0.rounded() == $0 ? "\(UInt64($0))" : "\($0)")\"} ".utf8) } + [[UInt8](",le=\"+Inf\"} ".utf8)]
+        let ends = (bounds.map { $0.rounded() == $0 ? "\(UInt64($0))" : "\($0)" } + ["+Inf"]).map { [UInt8](",le=\"\($0)\"} ".utf8) }
         for (labels, values) in series {
             var total: UInt64 = 0
             for (end, value) in zip(ends, values) {
