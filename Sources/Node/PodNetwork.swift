@@ -23,11 +23,15 @@ enum PodNetwork {
     }
 
     /// `tcp_fwmark_accept`: the app's side of a transparent connection takes over its mark, and with it the way back to loopback.
+    /// `fwmark_reflect`: so do a RST and an ICMP error for a port where no app listens; without it they leave by the pod's interface,
+    /// and the proxy waits for its connect timeout instead of being refused.
     /// `tcp_tw_reuse=1`: captured connections share few destination tuples; with the default of 2 (loopback only by address 127/8 and ::1)
     /// the spread IPv6 addresses do not count, and churn stops at half the ports.
     static let settings = [
         Setting(path: "/proc/sys/net/ipv4/tcp_fwmark_accept", value: "1"),
         Setting(path: "/proc/sys/net/ipv4/tcp_tw_reuse", value: "1"),
+        Setting(path: "/proc/sys/net/ipv4/fwmark_reflect", value: "1"),
+        Setting(path: "/proc/sys/net/ipv6/fwmark_reflect", value: "1"),
     ]
 
     /// Reads who this namespace is and what will be changed. Changes nothing.
@@ -46,7 +50,7 @@ enum PodNetwork {
     static func setUp(before: PodNetworkBefore) throws(SystemFault) -> PodListeners {
         do throws(SystemFault) {
             try route(.add)
-            for setting in settings {
+            for (setting, previous) in zip(settings, before.settings) where previous != nil {
                 let result = writeControl(setting.path, setting.value)
                 if result != 0 { throw SystemFault(step: setting.path, number: result) }
             }

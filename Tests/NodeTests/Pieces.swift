@@ -191,15 +191,15 @@ import Testing
         let entries = [
             StateFile.Entry(
                 namespacePath: "/run/netns/two words", identity: NamespaceIdentity(device: 4, inode: 4_026_532_178),
-                before: PodNetworkBefore(namespaceCookie: 4_226, settings: ["0", nil])),
+                before: PodNetworkBefore(namespaceCookie: 4_226, settings: ["0", "2", "0", nil])),
             StateFile.Entry(
-                namespacePath: "/run/netns/b", identity: NamespaceIdentity(device: 4, inode: 5), before: PodNetworkBefore(namespaceCookie: .max, settings: ["1", "-1"])),
+                namespacePath: "/run/netns/b", identity: NamespaceIdentity(device: 4, inode: 5), before: PodNetworkBefore(namespaceCookie: .max, settings: ["1", "-1", "0", "0"])),
         ]
         #expect(StateFile.decode(StateFile.encode(entries)) == entries)
         #expect(StateFile.decode("weft-pods 2\n") == nil)
         #expect(StateFile.decode("") == nil)
         // A line that says something else than numbers would be written into /proc/sys.
-        #expect(StateFile.decode("weft-pods 1\n1 4 5 0,rm /run/netns/a\n1 4 5 0,2 relative\n1 4\n") == [])
+        #expect(StateFile.decode("weft-pods 1\n1 4 5 0,2,0,rm /run/netns/a\n1 4 5 0,2,0,0 relative\n1 4\n") == [])
     }
 
     @Test func logLinesStayLines() {
