@@ -22,7 +22,7 @@ public struct BodyPiece: Sendable {
 /// Finds content in the bytes of a body, whatever its framing.
 ///
 /// Only content and judged trailer lines come out: no byte of the peer's chunk framing is ever forwarded, so the next hop
-/// cannot read it otherwise than we did. 40 bytes, one per direction of a connection.
+/// cannot read it otherwise than we did. 24 bytes, one per direction of an exchange.
 ///
 ///     length ──last byte──▶ complete
 ///     chunkSize ─▶ (chunkExtension) ─▶ chunkSizeEnd ─▶ chunkData ─▶ chunkDataEnd ─▶ chunkDataLineFeed ─▶ chunkSize

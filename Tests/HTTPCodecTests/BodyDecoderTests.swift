@@ -60,7 +60,7 @@ import HTTPCodec
     }
 
     @Test func aDecoderIsSmall() {
-        // Two per connection; 10,000 idle connections hold 0.5 MB of them.
+        // Two per exchange, and 10,000 exchanges may be open.
         #expect(MemoryLayout<BodyDecoder>.size <= 24 && MemoryLayout<BodyRelay>.size <= 32)
     }
 }

@@ -24,8 +24,13 @@ struct Crossing: Equatable {
             let message = StrictReader.Message(start: [characters(head.methodName.of(bytes)), target, host], body: [])
             body = try BodyCrossing(message, head.framing, writesChunks: head.framing == .chunked)
             let destination: StaticString = "destination"
+            let peer: StaticString = "2001:db8:ffff:ffff:ffff:ffff:192.168.100.100"
+            // Every other length of head also names the peer, closes and upgrades: all that can be added fits its bound.
+            let addsMuch = end % 2 == 1
             let forwarding = RequestForwarding(
-                destination: UnsafeRawBufferPointer(start: destination.utf8Start, count: destination.utf8CodeUnitCount), random: (7, 8, 9))
+                peerAddress: UnsafeRawBufferPointer(start: peer.utf8Start, count: addsMuch ? peer.utf8CodeUnitCount : 0),
+                destination: UnsafeRawBufferPointer(start: destination.utf8Start, count: destination.utf8CodeUnitCount),
+                random: (.max, .max, .max), closesUpstream: addsMuch, keepsUpgrade: addsMuch)
             append(to: &out, upTo: RequestWriter.bytesMax(head, forwarding)) { RequestWriter.write(head, of: bytes, forwarding, to: &$0) }
             return end
         }
