@@ -30,7 +30,7 @@ actor ControlPlane {
         var counters: CountersSource?
         var verdicts: MappedNumbers?
         var verdictNames: [String] = []
-        var heartbeat: MappedNumbers?
+        var heartbeat: HeartbeatStamps?
     }
 
     init(_ configuration: AgentConfiguration, logger: Logger, send: @escaping @Sendable ([Outgoing]) -> Void) {
@@ -110,7 +110,7 @@ actor ControlPlane {
             counters: CountersSource(adopting: hello.counters, logger: logger),
             verdicts: MappedNumbers(adopting: hello.verdicts, count: hello.verdictNames.count),
             verdictNames: hello.verdictNames,
-            heartbeat: MappedNumbers(adopting: hello.heartbeat, count: Limits.workersMax))
+            heartbeat: HeartbeatStamps(adopting: hello.heartbeat))
     }
 
     private func publish(_ step: (inout SnapshotPublisher) throws(SnapshotFault) -> [Outgoing]) {
@@ -193,25 +193,13 @@ actor ControlPlane {
                 state: "ready"),
         ]
         if let proxy {
+            let workers = instruments.counters.map(\.reader.workers).flatMap { $0 > 0 ? $0 : nil }
             processes.append(
                 Status.Process(
                     name: "proxy", pid: Int(proxy.processID), incarnation: proxy.incarnation, restarts: proxy.restarts, state: "\(proxy.state)",
-                    heartbeatAgeMilliseconds: heartbeatAgeMilliseconds))
+                    heartbeatAgeMilliseconds: instruments.heartbeat?.oldestAgeMilliseconds(workers: workers)))
         }
         return processes
-    }
-
-    /// Age of the oldest stamp among the workers that stamp at all.
-    private var heartbeatAgeMilliseconds: Int? {
-        guard let heartbeat = instruments.heartbeat else { return nil }
-        var time = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &time)
-        let now = UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
-        // Stamps of workers that an earlier, larger proxy had stay behind; the counters know how many there are now.
-        let workers = instruments.counters.map { $0.reader.workers } ?? 0
-        let stamps = (0..<(workers > 0 ? min(workers, heartbeat.count) : heartbeat.count)).map { heartbeat[$0] }.filter { $0 > 0 }
-        guard let oldest = stamps.min() else { return nil }
-        return Int(clamping: (now > oldest ? now - oldest : 0) / 1_000_000)
     }
 
     var verdicts: [Status.Verdict] {

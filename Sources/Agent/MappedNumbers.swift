@@ -1,7 +1,7 @@
 import Glibc
 import Synchronization
 
-/// A read-only mapping of an array of 64-bit numbers that others write: the hooks' verdict counters, the heartbeats.
+/// A read-only mapping of an array of 64-bit numbers that others write: the hooks' verdict counters.
 final class MappedNumbers: Sendable {
     let count: Int
     private let address: UInt
