@@ -53,8 +53,9 @@ static __always_inline enum capture_verdict judge_inbound(const struct arrival *
 		return CAPTURE_INBOUND_PASSED_INBOUND_OFF;
 	if (bpf_map_lookup_elem(&bypass, connection))
 		return CAPTURE_INBOUND_PASSED_OWN_SOCKET;
-	/* The pod calls itself by its own address. The interface cannot tell: it is eth0 even for such a connection. */
-	if (same_address(&connection->source, &connection->destination))
+	/* The pod calls itself by its own address; the interface cannot tell, it is eth0 even for such a connection. Or a late segment of a redirected
+	 * connection seeks its client: nobody outside has a loopback address (an answer to one that was forged never leaves the pod). */
+	if (same_address(&connection->source, &connection->destination) || is_loopback(&connection->source))
 		return CAPTURE_INBOUND_PASSED_SELF;
 	if (is_excluded_port(network_namespace, CAPTURE_DIRECTION_INBOUND, arrival->port))
 		return CAPTURE_INBOUND_PASSED_EXCLUDED_PORT;

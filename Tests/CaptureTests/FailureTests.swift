@@ -7,7 +7,7 @@ extension CaptureTests {
     @Suite(.serialized) struct Failure {
         enum Fault: String, CaseIterable { case silentProxy, noListener, proxyFromTheFuture, neverStamped }
 
-        @Test(arguments: Fault.allCases, [false, true]) func directionFails(fault: Fault, closed: Bool) throws {
+        @Test(arguments: Fault.allCases, [false, true]) func proxyThatCannotServeIsPassedByOrRefused(fault: Fault, closed: Bool) throws {
             try ScratchNode.with { node in
                 try node.start()
                 try node.person("a").serve("a", on: 8080)
