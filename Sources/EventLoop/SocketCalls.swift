@@ -13,7 +13,7 @@ public enum Transfer: Equatable, Sendable {
 }
 
 @inlinable public func receive(_ descriptor: Int32, into memory: UnsafeMutableRawPointer, count: Int) -> Transfer {
-    let moved = recv(descriptor, memory, count, 0)
+    let moved = clinux_receive(descriptor, memory, UInt(bitPattern: count))
     if moved > 0 { return .moved(moved) }
     if moved == 0 { return .ended }
     let code = errno
@@ -21,7 +21,7 @@ public enum Transfer: Equatable, Sendable {
 }
 
 @inlinable public func transmit(_ descriptor: Int32, _ memory: UnsafeRawPointer, count: Int) -> Transfer {
-    let moved = send(descriptor, memory, count, 0x4000 /* MSG_NOSIGNAL */)
+    let moved = clinux_transmit(descriptor, memory, UInt(bitPattern: count))
     if moved >= 0 { return .moved(moved) }
     let code = errno
     return code == EAGAIN ? .wouldBlock : .failed(code)

@@ -125,6 +125,12 @@ extension Worker {
         }
         let isInStep = exchange.pointee.requestPhase == .complete
         let keepsAlive = exchange.pointee.keepsAlive && isInStep && drainUntil == nil
+        if exchange.pointee.attempts == 0, !exchange.pointee.account.reportsSource, !exchange.pointee.account.reportsDestination {
+            // Refused before it had a destination.
+            exchange.pointee.target.address = connection.pointee.address
+            ledger.describe(
+                exchange, connection, .address(behind: nil), tables, caller: callerAddress(of: connection, like: connection.pointee.address))
+        }
         ledger.recordFailure(exchange, status: UInt16(verdict.status), verdict.flags, now: now)
         let reply = Reply(
             status: verdict.status, reason: verdict.reason, isUpstreams: verdict.isUpstreams, keepsAlive: keepsAlive,

@@ -23,8 +23,10 @@ extension Worker {
     mutating func dispatch(_ number: UInt32, _ route: Route, _ message: Message, mayRepeat: Bool = false, mayReuse: Bool = true) {
         let exchange = exchanges.at(number)
         let connection = connections.at(exchange.pointee.downstream)
-        if case .noSuchPort = route { return answer(number, .noSuchPort) }
         guard aim(exchange, connection, route, mayRepeat: mayRepeat) else {
+            exchange.pointee.target.address = connection.pointee.address
+            ledger.describe(exchange, connection, route, tables, caller: callerAddress(of: connection, like: connection.pointee.address))
+            if case .noSuchPort = route { return answer(number, .noSuchPort) }
             return answer(number, exchange.pointee.attempts == 0 ? .noReadyEndpoint : .noOtherEndpoint)
         }
         exchange.pointee.attempts += 1
@@ -49,16 +51,16 @@ extension Worker {
     /// An idle connection for the exchange's target, now bound to the exchange.
     private mutating func lease(_ exchange: ExchangePlace, _ connection: ConnectionPlace) -> UInt32? {
         let key = poolKey(exchange.pointee.target, callingPod: connection.pointee.pod)
-        // What has come of age but not yet been collected, or is known to have ended, is skipped.
+        // What is known to have ended, but was not collected yet, is skipped.
         while let index = pools.lease(key) {
             let upstream = connections.at(index)
             pods.budgets.base[Int(upstream.pointee.pod)].idleUpstreams -= 1
-            if upstream.pointee.canRead || upstream.pointee.isBroken {
+            upstream.pointee.stage = .exchanging
+            guard isQuiet(upstream) else {
                 drop(upstream, index)
                 continue
             }
             deadlines.clear(index)
-            upstream.pointee.stage = .exchanging
             upstream.pointee.exchange = connection.pointee.exchange
             exchange.pointee.upstream = index
             exchange.pointee.reach = .connected
@@ -66,6 +68,16 @@ extension Worker {
             return index
         }
         return nil
+    }
+
+    /// Whether an idle connection is still fit for a request. One whose last read was exactly full may have more to say, or nothing.
+    private func isQuiet(_ upstream: ConnectionPlace) -> Bool {
+        if upstream.pointee.isBroken || upstream.pointee.hasEnded { return false }
+        guard upstream.pointee.canRead else { return true }
+        var byte: UInt8 = 0
+        guard EventLoop.receive(upstream.pointee.descriptor, into: &byte, count: 1) == .wouldBlock else { return false }
+        upstream.pointee.canRead = false
+        return true
     }
 
     private mutating func sendReused(_ number: UInt32, _ exchange: ExchangePlace, _ index: UInt32, _ message: Message) {

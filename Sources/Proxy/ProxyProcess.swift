@@ -35,6 +35,8 @@ public struct ProxyProcess: ~Copyable {
     /// A generation that not every worker has entered yet.
     private var unconfirmed: UInt64?
     private var hasClaimedPods = false
+    /// The workers end one by one; with the last of them, so do we.
+    private var isDraining = false
     private var threads: [pthread_t] = []
 
     /// Waits for the node's hello and maps what comes with it.
@@ -95,7 +97,7 @@ public struct ProxyProcess: ~Copyable {
         while true {
             var waiting = pollfd(fd: control.descriptor, events: Int16(POLLIN), revents: 0)
             // While a generation is on its way to the workers, or old ones wait to be freed, look again soon.
-            let milliseconds: Int32 = unconfirmed != nil ? 1 : publisher.retiredCount > 0 ? 100 : 1_000
+            let milliseconds: Int32 = unconfirmed != nil ? 1 : isDraining ? 10 : publisher.retiredCount > 0 ? 100 : 1_000
             poll(&waiting, 1, milliseconds)
             if waiting.revents != 0 { try receiveAll() }
             confirm()
@@ -216,7 +218,8 @@ public struct ProxyProcess: ~Copyable {
         do throws(ControlFault) { try control.send(SnapshotApplied(generation: generation)) } catch { say("error", "cannot report", "fault=\(error)") }
     }
 
-    private func drain(_ milliseconds: UInt32) {
+    private mutating func drain(_ milliseconds: UInt32) {
+        isDraining = true
         say("info", "draining", "deadline_ms=\(milliseconds)")
         let until = monotonicNow() + UInt64(milliseconds) * 1_000_000
         tellAll { _ in .drain(until: until) }

@@ -155,6 +155,7 @@ struct Worker: ~Copyable {
     /// One connection's turn: whatever its socket is ready for, once each way.
     private mutating func serve(_ index: UInt32) {
         let connection = connections.at(index)
+        if connection.pointee.stage == .dead { return release(connection, index) }
         if !connection.pointee.output.isEmpty && connection.pointee.stage != .connecting { flush(connection, index) }
         switch connection.pointee.stage {
         case .accepting: acceptSome(connection, index)
@@ -167,9 +168,7 @@ struct Worker: ~Copyable {
         case .idle: readIdle(connection, index)
         case .flushing: watchFlushing(connection, index)
         case .lingering: readLingering(connection, index)
-        case .dead:
-            release(connection, index)
-            return
+        case .dead: return      // just now, in flush: it has queued for its release
         }
         charge(connection)
     }

@@ -11,6 +11,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -78,6 +79,7 @@ static inline socklen_t clinux_address_to(const struct clinux_address *a, struct
     return sizeof *v6;
 }
 
+extern long syscall(long, ...);
 extern int getentropy(void *, size_t);
 extern int accept4(int, struct sockaddr *__restrict, socklen_t *__restrict, int);
 /// The accepted descriptor (non-blocking, close-on-exec), or -errno.
@@ -147,4 +149,11 @@ static inline uint64_t clinux_random_word(void) {
     uint64_t word = 0;
     if (getentropy(&word, sizeof word)) word = clinux_monotonic_nanoseconds();
     return word;
+}
+/// recv and send without the C library's thread-cancellation points, which cost 0.1 µs each in a process with more than one thread.
+/// Every argument is a whole register: an int 0 in a variadic call may leave the upper half of a pointer undefined.
+/// The number of bytes, or -1 and errno.
+static inline long clinux_receive(int fd, void *memory, unsigned long count) { return syscall(SYS_recvfrom, (long)fd, memory, count, 0L, 0L, 0L); }
+static inline long clinux_transmit(int fd, const void *memory, unsigned long count) {
+    return syscall(SYS_sendto, (long)fd, memory, count, (long)MSG_NOSIGNAL, 0L, 0L);
 }
