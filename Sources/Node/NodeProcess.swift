@@ -34,9 +34,16 @@ public enum NodeProcess {
             "node starts", ("name", configuration.nodeName), ("workers", "\(configuration.workers)"), ("descriptors_max", "\(descriptorLimit)"),
             ("pods_cgroup", configuration.podsCgroup), ("weft_cgroup", configuration.weftCgroup))
         let capture = try KernelCapture(configuration)
-        let supervisor = try Supervisor(
-            configuration: configuration, capture: capture, namespaceThread: try NamespaceThread(), cgroups: cgroups, signals: signals,
-            counters: try makeCounters(), descriptorLimit: UInt32(clamping: descriptorLimit))
+        let supervisor: Supervisor
+        do throws(StartFault) {
+            supervisor = try Supervisor(
+                configuration: configuration, capture: capture, namespaceThread: try NamespaceThread(), cgroups: cgroups, signals: signals,
+                counters: try makeCounters(), descriptorLimit: UInt32(clamping: descriptorLimit))
+        } catch {
+            // Hooks without a node serve nobody; but those of a killed node still guard its pods.
+            if capture.adoptedCookies().isEmpty { try? capture.detachAll() }
+            throw error
+        }
         supervisor.run()
         supervisor.undo()
         Log.info("node stopped")

@@ -11,6 +11,8 @@ final class Pod {
     /// Incarnation of the agent that said so last.
     var wishedBy: UInt32
     var stage = Stage.absent(nil, retry: 0)
+    /// Logged already: a pod that waits is tried every second, and says so once.
+    var lastRefusal: PodRefusal?
     /// What the running agent was told last.
     var reported: PodState?
 

@@ -80,7 +80,6 @@ extension Supervisor {
             Log.info("nobody asks for a pod any more", ("pod", pod.wish?.name ?? pod.uid))
             unenrol(pod.uid)
         }
-        forgetAdopted()
         checkPods(now: monotonicMilliseconds())
     }
 }

@@ -5,6 +5,7 @@ import Glibc
 /// Pods: from the agent's wish to hooks, listeners and rules, and back.
 extension Supervisor {
     func enrol(_ wish: PodEnrol, by incarnation: UInt32) {
+        guard stopping == nil else { return }
         let pod: Pod
         if let known = pods[wish.uid] {
             pod = known
@@ -67,6 +68,7 @@ extension Supervisor {
 
     /// Once a second: pods that wait for something, namespaces that disappeared or were replaced behind our back, graces that are over.
     func checkPods(now: UInt64) {
+        if agentHasSpoken { forgetAdopted() }
         for pod in Array(pods.values) { reconcile(pod, now: now) }
     }
 
@@ -154,6 +156,7 @@ extension Supervisor {
             return tearDown(pod, enrolment)
         }
         pod.stage = .enrolled(enrolment)
+        pod.lastRefusal = nil
         saveState()
         Log.info(
             "pod enrolled", ("pod", "\(enrolment.applied.namespace)/\(enrolment.applied.name)"), ("number", "\(enrolment.number)"),
@@ -181,7 +184,8 @@ extension Supervisor {
     }
 
     private func refuse(_ pod: Pod, _ refusal: PodRefusal) {
-        if case .absent(let previous?, _) = pod.stage, previous == refusal {} else {
+        if pod.lastRefusal != refusal {
+            pod.lastRefusal = refusal
             Log.warning("pod not enrolled", ("pod", pod.wish.map { "\($0.namespace)/\($0.name)" } ?? pod.uid), ("reason", refusal.reason))
         }
         pod.stage = .absent(refusal, retry: refusal.mayPass ? monotonicMilliseconds() + Limits.podCheckMilliseconds : 0)
@@ -255,9 +259,11 @@ extension Supervisor {
         if !adopted.isEmpty { Log.info("took over pods of a previous node", ("count", "\(adopted.count)")) }
     }
 
-    /// What nobody asked for: out of the hooks, and its namespace put back.
+    /// What nobody asks for: out of the hooks, and its namespace put back. What is asked for stays until its enrolment takes it over.
     func forgetAdopted() {
-        for (cookie, left) in adopted {
+        if adopted.isEmpty { return }
+        let wanted = Set(pods.values.compactMap { $0.wish.flatMap { NamespaceIdentity(path: $0.networkNamespacePath) } })
+        for (cookie, left) in adopted where !wanted.contains(left.entry.identity) {
             adopted[cookie] = nil
             changing[cookie] = left.entry
             try? capture.unenrol(cookie: cookie)

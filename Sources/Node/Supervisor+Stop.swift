@@ -4,7 +4,7 @@ import Glibc
 
 /// running ──signal──▶ draining ──proxy ended, or time over──▶ undoing ──children ended, namespaces put back──▶ done
 enum Stopping {
-    /// New connections go direct already; the proxy finishes what runs, at most until then.
+    /// New connections go direct already; the proxy finishes what runs and ends by itself, at the latest at its deadline. Killed only after this time.
     case draining(until: UInt64)
     /// Children are told to end and namespaces are put back; whoever has not ended by then is killed.
     case undoing(until: UInt64)
@@ -25,7 +25,7 @@ extension Supervisor {
             return
         }
         Log.info("stopping", ("signal", "\(signal)"))
-        stopping = .draining(until: now + UInt64(Limits.drainMilliseconds))
+        stopping = .draining(until: now + UInt64(Limits.drainMilliseconds) + Limits.silentMilliseconds)
         for pod in pods.values {
             if case .enrolled(let enrolment) = pod.stage { leave(pod, enrolment, now: now, grace: UInt64(Limits.drainMilliseconds) * 2) }
             pod.wish = nil
@@ -43,16 +43,22 @@ extension Supervisor {
             guard now >= until || proxy.running == nil else { return pace(now) }
             proxy.running?.kill()
             if let agent = agent.running { Glibc.kill(agent.pid, SIGTERM) }
-            for pod in pods.values {
-                if case .leaving(let enrolment, _) = pod.stage { tearDown(pod, enrolment) }
-            }
+            putBackLeavingPods()
             forgetAdopted()
             stopping = .undoing(until: now + Limits.agentStopMilliseconds)
             pace(now)
         case .undoing(let until):
             if now >= until { agent.running?.kill() }
+            // One whose set-up was under way when the stop began arrives here late.
+            putBackLeavingPods()
             guard proxy.running == nil, agent.running == nil, namespaceThread.jobsUnderWay == 0 else { return pace(now) }
             stopping = .done
+        }
+    }
+
+    private func putBackLeavingPods() {
+        for pod in pods.values {
+            if case .leaving(let enrolment, _) = pod.stage { tearDown(pod, enrolment) }
         }
     }
 

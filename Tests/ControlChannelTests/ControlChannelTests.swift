@@ -3,9 +3,32 @@ import Glibc
 import Testing
 @testable import ControlChannel
 
-/// Descriptors this process has open: what "closed" is measured against.
-private func isOpen(_ descriptor: Int32) -> Bool { fcntl(descriptor, F_GETFD) >= 0 }
-private func anyDescriptor() -> Int32 { open("/dev/null", O_RDONLY | O_CLOEXEC) }
+/// Tells whether anybody still holds a descriptor that was passed around. Numbers tell nothing: other tests of this process reuse them.
+private final class Witness {
+    private let reading: Int32
+    /// To be sent away.
+    private(set) var descriptor: Int32
+
+    init() {
+        var ends: [Int32] = [-1, -1]
+        precondition(pipe(&ends) == 0)
+        reading = ends[0]
+        descriptor = ends[1]
+    }
+
+    deinit { close(reading); dropOwn() }
+
+    func dropOwn() {
+        if descriptor >= 0 { close(descriptor) }
+        descriptor = -1
+    }
+
+    /// Somebody else has it open (after `dropOwn`): the pipe would report its end otherwise.
+    var isHeld: Bool {
+        var state = pollfd(fd: reading, events: Int16(POLLIN), revents: 0)
+        return poll(&state, 1, 0) == 0
+    }
+}
 
 private let address = AddressBytes(mapping: 10, 0, 0, 7)
 private let prefix = PrefixBytes(address: AddressBytes(mapping: 10, 9, 0, 0), length: 112)!
@@ -90,54 +113,71 @@ private let prefix = PrefixBytes(address: AddressBytes(mapping: 10, 9, 0, 0), le
     private func pair() throws -> (Int32, Int32) { try ControlSocket.pair(nonBlocking: true) }
 
     @Test func descriptorsTravelAndAreCloseOnExec() throws {
-        let ends = try pair()
+        let ends = try pair(), witness = Witness()
         var near = ControlSocket(adopting: ends.0), far = ControlSocket(adopting: ends.1)
-        let descriptor = anyDescriptor()
-        defer { close(descriptor) }
-        try near.send(ShardPublished(family: 1, index: 2, version: 3, shard: descriptor))
+        try near.send(ShardPublished(family: 1, index: 2, version: 3, shard: witness.descriptor))
+        witness.dropOwn()
         let shard = try ShardPublished(try #require(try far.receive()))
-        let received = try #require(shard.shard)
-        #expect(received != descriptor && isOpen(received) && isOpen(descriptor))
-        #expect(fcntl(received, F_GETFD) & FD_CLOEXEC != 0)
+        #expect(fcntl(try #require(shard.shard), F_GETFD) & FD_CLOEXEC != 0)
+        #expect(witness.isHeld)
         shard.closeDescriptors()
-        #expect(!isOpen(received))
+        #expect(!witness.isHeld)
     }
 
     @Test func surplusDescriptorsAreClosed() throws {
-        let ends = try pair()
+        let ends = try pair(), witness = Witness()
         var near = ControlSocket(adopting: ends.0), far = ControlSocket(adopting: ends.1)
-        let descriptor = anyDescriptor()
-        defer { close(descriptor) }
         var message = SnapshotComplete(generation: 1).message()
-        message.descriptors = [descriptor, descriptor]
+        message.descriptors = [witness.descriptor, witness.descriptor]
         try near.send(message)
+        witness.dropOwn()
         let received = try #require(try far.receive())
-        #expect(received.descriptors.count == 2)
+        #expect(received.descriptors.count == 2 && witness.isHeld)
         _ = try SnapshotComplete(received)
-        #expect(received.descriptors.allSatisfy { !isOpen($0) })
-        // A payload that fails half way closes what it had taken, too.
-        message = ControlMessage(.proxyHello)
-        message.descriptors = [descriptor]
+        #expect(!witness.isHeld)
+    }
+
+    @Test func aPayloadThatFailsHalfWayClosesWhatItHadTaken() throws {
+        let ends = try pair(), witness = Witness()
+        var near = ControlSocket(adopting: ends.0), far = ControlSocket(adopting: ends.1)
+        // One descriptor where two are needed.
+        var message = ProxyHello(incarnation: 1, workers: 1, nodeName: "n", descriptorLimit: 1, heartbeat: -1, counters: -1).message()
+        message.descriptors = [witness.descriptor]
         try near.send(message)
+        witness.dropOwn()
         let broken = try #require(try far.receive())
-        #expect(throws: ControlFault.missingField(tag: Tag.incarnation)) { try ProxyHello(broken) }
-        #expect(broken.descriptors.allSatisfy { !isOpen($0) })
+        #expect(throws: ControlFault.missingDescriptors(expected: 2, got: 1)) { try ProxyHello(broken) }
+        #expect(!witness.isHeld)
+    }
+
+    @Test func aMalformedPacketsDescriptorsAreClosedAndTheNextIsRead() throws {
+        let ends = try pair(), witness = Witness()
+        let near = ends.0
+        defer { close(near) }
+        var far = ControlSocket(adopting: ends.1)
+        var wire = SnapshotComplete(generation: 1).message().encode()
+        wire[0] = 9
+        #expect(clinux_send_packet(near, wire, wire.count, [witness.descriptor], 1) == wire.count)
+        wire[0] = 1
+        #expect(clinux_send_packet(near, wire, wire.count, nil, 0) == wire.count)
+        witness.dropOwn()
+        #expect(throws: ControlFault.wrongVersion(9)) { try far.receive() }
+        #expect(!witness.isHeld)
+        #expect(try SnapshotComplete(try #require(try far.receive())).generation == 1)
     }
 
     @Test func unknownKindsAreCountedAndTheirDescriptorsClosed() throws {
-        let ends = try pair()
+        let ends = try pair(), witness = Witness()
         var near = ControlSocket(adopting: ends.0), far = ControlSocket(adopting: ends.1)
         var wire = SnapshotComplete(generation: 1).message().encode()
         wire[2] = 0xff; wire[3] = 0x7f
-        let descriptor = anyDescriptor()
-        defer { close(descriptor) }
-        let before = lowestFree()
-        #expect(clinux_send_packet(near.descriptor, wire, wire.count, [descriptor], 1) == wire.count)
+        #expect(clinux_send_packet(near.descriptor, wire, wire.count, [witness.descriptor], 1) == wire.count)
+        witness.dropOwn()
         try near.send(SnapshotComplete(generation: 2))
         #expect(try SnapshotComplete(try #require(try far.receive())).generation == 2)
         let unknownKinds = far.unknownKinds
         #expect(unknownKinds == 1)
-        #expect(lowestFree() == before)
+        #expect(!witness.isHeld)
     }
 
     @Test func endAndEmptinessDiffer() throws {
@@ -168,11 +208,5 @@ private let prefix = PrefixBytes(address: AddressBytes(mapping: 10, 9, 0, 0), le
         #expect(throws: ControlFault.packetTooLarge(bytes: large.message().encodedBytes)) { try near.send(large) }
         let many = SocketsMade(pod: 1, family: .ipv4, socketKind: .plain, sockets: [Int32](repeating: 0, count: 65))
         #expect(throws: ControlFault.tooManyDescriptors(65)) { try near.send(many) }
-    }
-
-    private func lowestFree() -> Int32 {
-        let descriptor = anyDescriptor()
-        close(descriptor)
-        return descriptor
     }
 }
