@@ -18,21 +18,26 @@ public enum Agent {
         let plane = ControlPlane(configuration, logger: logger) { link.send($0) }
         let admin = AdminServer(plane: plane, signals: SignalSource(hostRoot: configuration.hostRoot), logger: logger)
 
-        let group = ServiceGroup(
-            configuration: ServiceGroupConfiguration(
-                services: [
-                    .init(
-                        service: admin.service(at: .unixDomainSocket(path: configuration.adminSocket), called: configuration.adminSocket)),
-                    .init(
-                        service: admin.service(
-                            at: .hostname(configuration.metricsAddress.host, port: configuration.metricsAddress.port),
-                            called: configuration.metricsAddress.description)),
-                    .init(service: ManifestService(watch: watch, plane: plane)),
-                    // Node's end is the agent's end: a new node starts a new agent.
-                    .init(service: NodeService(link: link, plane: plane, logger: logger), successTerminationBehavior: .gracefullyShutdownGroup),
-                ],
-                gracefulShutdownSignals: [.sigterm, .sigint], logger: quiet(logger)))
-        try await group.run()
+        var group = ServiceGroupConfiguration(
+            services: [
+                .init(
+                    service: admin.service(at: .unixDomainSocket(path: configuration.adminSocket), called: configuration.adminSocket)),
+                .init(
+                    service: admin.service(
+                        at: .hostname(configuration.metricsAddress.host, port: configuration.metricsAddress.port),
+                        called: configuration.metricsAddress.description)),
+                .init(service: ManifestService(watch: watch, plane: plane)),
+                // Node's end is the agent's end: a new node starts a new agent.
+                .init(service: NodeService(link: link, plane: plane, logger: logger), successTerminationBehavior: .gracefullyShutdownGroup),
+            ],
+            gracefulShutdownSignals: [.sigterm, .sigint], logger: quiet(logger))
+        // A scraper in mid-page may finish; one that stalls does not keep the agent, which node kills after three seconds.
+        group.maximumGracefulShutdownDuration = .seconds(1)
+        do {
+            try await ServiceGroup(configuration: group).run()
+        } catch is CancellationError {
+            logger.info("ended without waiting for open connections")
+        }
     }
 
     /// The directory is node's to make and the agent's to own; made here too, so that an agent can be run by itself.

@@ -95,8 +95,8 @@ actor ControlPlane {
             publish { publisher throws(SnapshotFault) in try publisher.nodeAccepted(generation) }
         case .applied(let generation): publisher.proxyApplied(generation)
         case .refused(let generation, let reason):
-            publisher.proxyRefused(generation, reason: reason)
             logger.error("the proxy refused a snapshot and keeps the one before", metadata: ["generation": "\(generation)", "reason": "\(reason)"])
+            publish { publisher throws(SnapshotFault) in try publisher.proxyRefused(generation, reason: reason) }
         case .fault(let fault): logger.error("a control message could not be sent or understood", metadata: ["fault": "\(fault)"])
         }
     }

@@ -13,7 +13,10 @@ struct SnapshotPublisher {
     private var writer = SnapshotWriter()
     /// Added to the writer's numbers, so that generations grow over restarts of the agent.
     private var offset: UInt64
-    private var isFirst = true
+    /// Whether the next generation must carry every shard: nobody knows what stands where.
+    private var owesWhole = true
+    /// Whether the last generation did.
+    private var lastWasWhole = false
     private var waiting: MeshState?
     private(set) var published: UInt64 = 0
     private(set) var accepted: UInt64 = 0
@@ -58,30 +61,37 @@ struct SnapshotPublisher {
         if let refusal, refusal.generation <= generation { self.refusal = nil }
     }
 
-    mutating func proxyRefused(_ generation: UInt64, reason: String) { refusal = Refusal(generation: generation, reason: reason) }
+    /// The proxy could not use a generation and keeps refusing until the shard it could not use is replaced. It gets all
+    /// of them once more; should it refuse those too, only another configuration can help.
+    mutating func proxyRefused(_ generation: UInt64, reason: String) throws(SnapshotFault) -> [Outgoing] {
+        refusal = Refusal(generation: generation, reason: reason)
+        owesWhole = true
+        guard generation == published, published == accepted, !lastWasWhole else { return [] }
+        return try publishWhole(isChanged: false)
+    }
 
     private mutating func continueBehind(_ generation: UInt64) throws(SnapshotFault) -> [Outgoing] {
         accepted = generation
         offset = generation - writer.generation
-        guard published > 0 else { return [] }
-        published = offset + writer.generation + 1
-        offset += 1
-        isFirst = false
-        return try everything()
+        return published > 0 ? try publishWhole(isChanged: false) : []
     }
 
     private mutating func publish(_ state: MeshState) throws(SnapshotFault) -> [Outgoing] {
         let change = try writer.update(state)
-        if isFirst {
-            isFirst = false
-            // An empty mesh is a generation too: it replaces what an earlier agent published.
-            if change.shards.isEmpty { offset += 1 }
-            published = offset + change.generation
-            return try everything()
-        }
+        // An empty mesh is a generation too: it replaces what an earlier agent published.
+        if owesWhole, published == 0 || !change.shards.isEmpty { return try publishWhole(isChanged: !change.shards.isEmpty) }
         guard !change.shards.isEmpty else { return [] }
+        lastWasWhole = false
         published = offset + change.generation
         return try messages(change.shards)
+    }
+
+    /// - Parameter isChanged: the writer has counted this generation already.
+    private mutating func publishWhole(isChanged: Bool) throws(SnapshotFault) -> [Outgoing] {
+        if !isChanged { offset += 1 }
+        published = offset + writer.generation
+        (owesWhole, lastWasWhole) = (false, true)
+        return try everything()
     }
 
     /// All shards, the empty ones too: node may still hold shards of an earlier agent that nothing stands in now.

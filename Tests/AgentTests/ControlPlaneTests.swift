@@ -93,6 +93,28 @@ import Testing
         #expect(scene.sent.take().generation == 43)
     }
 
+    @Test func aRefusedGenerationIsPublishedAgainInFullOnce() async {
+        let scene = Scene()
+        await scene.read(["shop.yaml": Manifest.shop()])
+        await scene.plane.take(.accepted(generation: 1))
+        await scene.read(["shop.yaml": Manifest.shop(port: 81)])
+        await scene.plane.take(.accepted(generation: 2))
+        _ = scene.sent.take()
+
+        await scene.plane.take(.refused(generation: 2, reason: "checksum"))
+        let again = scene.sent.take()
+        #expect(again.generation == 3)
+        #expect(again.shards.count == ShardID.count)
+
+        await scene.plane.take(.accepted(generation: 3))
+        await scene.plane.take(.refused(generation: 3, reason: "checksum"))
+        #expect(scene.sent.take().isEmpty, "the same shards would be refused again, for ever")
+        await scene.read(["shop.yaml": Manifest.shop(port: 82)])
+        let changed = scene.sent.take()
+        #expect(changed.generation == 4)
+        #expect(changed.shards.count == ShardID.count)
+    }
+
     @Test func podsThatLeaveAreUnenrolledBeforeOthersCome() async {
         let scene = Scene()
         await scene.read(["shop.yaml": Manifest.shop(pod: "old")])
