@@ -2,9 +2,9 @@
 enum Limits {
     /// A heartbeat older than this is no heartbeat; the hooks use the same number.
     static let heartbeatAgeMilliseconds: UInt64 = 2_000
-    /// A proxy whose heartbeat, or one worker's, stays stale this long is killed and started again. Long enough for a debugger's
-    /// short stop or a machine that swaps; its pods are served by their `failure` setting meanwhile.
-    static let hangMilliseconds: UInt64 = 10_000
+    /// A proxy whose heartbeat, or one worker's, stays stale this long is killed and started again. New connections are served by each pod's
+    /// `failure` after 2 s already; those that the proxy had accepted hang until now, and a new proxy is there in 20 ms.
+    static let hangMilliseconds: UInt64 = 5_000
     /// How often heartbeats are looked at, and queued connections of a stale proxy refused.
     static let watchMilliseconds: UInt64 = 250
     /// How often namespaces of pods are looked at, and pending pods tried again.

@@ -112,7 +112,9 @@ extension Supervisor {
             if proxyState == .stale { changeProxyState(.ready) }
         case .stale, .hung:
             if proxyState == .ready { changeProxyState(.stale) }
-            if pulse == .hung, let child, !child.isKilled {
+            // When this look comes late itself, the whole machine stood still: the proxy gets the chance to stamp first.
+            let isPunctual = now < nextWatch + 4 * Limits.watchMilliseconds
+            if pulse == .hung, isPunctual, let child, !child.isKilled {
                 Log.error("the proxy hangs; starting a new one", ("pid", "\(child.pid)"), ("limit_ms", "\(Limits.hangMilliseconds)"))
                 child.kill()
             }

@@ -26,24 +26,29 @@ import Testing
 }
 
 @Suite struct PulseTests {
+    private let now: UInt64 = 100_000
+    private func stamp(aged milliseconds: UInt64) -> UInt64 { now - milliseconds }
+
     @Test func oneFreshWorkerIsEnoughToBeAlive() {
-        #expect(ProxyPulse.judge(stamps: [99_900, 95_000], started: 50_000, now: 100_000) == .alive)
-        #expect(ProxyPulse.judge(stamps: [97_999, 95_000], started: 50_000, now: 100_000) == .stale)
-        #expect(ProxyPulse.judge(stamps: [98_000, 95_000], started: 50_000, now: 100_000) == .alive)
+        let limit = Limits.heartbeatAgeMilliseconds
+        #expect(ProxyPulse.judge(stamps: [stamp(aged: 100), stamp(aged: limit + 1)], started: 50_000, now: now) == .alive)
+        #expect(ProxyPulse.judge(stamps: [stamp(aged: limit)], started: 50_000, now: now) == .alive)
+        #expect(ProxyPulse.judge(stamps: [stamp(aged: limit + 1), stamp(aged: limit + 2)], started: 50_000, now: now) == .stale)
     }
 
     @Test func oneHangingWorkerIsEnoughToBeHung() {
-        #expect(ProxyPulse.judge(stamps: [99_900, 89_999], started: 50_000, now: 100_000) == .hung)
-        #expect(ProxyPulse.judge(stamps: [99_900, 90_000], started: 50_000, now: 100_000) == .alive)
+        let limit = Limits.hangMilliseconds
+        #expect(ProxyPulse.judge(stamps: [stamp(aged: 100), stamp(aged: limit + 1)], started: 50_000, now: now) == .hung)
+        #expect(ProxyPulse.judge(stamps: [stamp(aged: 100), stamp(aged: limit)], started: 50_000, now: now) == .alive)
     }
 
     @Test func aNewProxyIsNotBlamedForStampsOfTheLast() {
-        #expect(ProxyPulse.judge(stamps: [10, 0], started: 99_000, now: 100_000) == .stale)
-        #expect(ProxyPulse.judge(stamps: [10, 0], started: 89_999, now: 100_000) == .hung)
+        #expect(ProxyPulse.judge(stamps: [10, 0], started: stamp(aged: 1_000), now: now) == .stale)
+        #expect(ProxyPulse.judge(stamps: [10, 0], started: stamp(aged: Limits.hangMilliseconds + 1), now: now) == .hung)
     }
 
     @Test func aStampFromTheFutureIsFresh() {
-        #expect(ProxyPulse.judge(stamps: [200_000], started: 0, now: 100_000) == .alive)
+        #expect(ProxyPulse.judge(stamps: [200_000], started: 0, now: now) == .alive)
     }
 }
 
