@@ -34,7 +34,7 @@ programs: setup
 
 # The object lies beside the executables: that is where `weft node` looks for it.
 bpf: setup
-	@$(MAKE) --no-print-directory -C bpf OUT=$(abspath $(RELEASE))
+	@$(MAKE) --no-print-directory -C bpf OUT="$$(swift build -c release --show-bin-path)"
 
 tools: setup $(TOOLS)
 

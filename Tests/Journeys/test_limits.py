@@ -79,8 +79,8 @@ def test_413_for_a_body_too_large(impatient):
     with Client(impatient.web, impatient.stock.ip, 8080) as client:
         client.send("POST /s/1 HTTP/1.1\r\nHost: shop\r\nContent-Length: 1000001\r\n\r\n")
         refused(client, 413)
-    with Client(impatient.web, impatient.stock.ip, 8080) as client:
-        client.send("POST /s/1 HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n")
+    with Backend(impatient.stock, next(PORTS)) as backend, Client(impatient.web, impatient.stock.ip, backend.port) as client:
+        client.send("POST / HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n")
         piece = b"10000\r\n" + b"c" * 0x10000 + b"\r\n"
         try:
             for _ in range(40):
@@ -131,12 +131,13 @@ def test_a_pod_has_its_share_of_connections_and_no_more(fresh):
     eventually(served_again, within=5)
 
 
-def test_a_dead_endpoint_is_tried_elsewhere_once(shop):
+@pytest.mark.parametrize("dead", ["same-node", "other-node"])
+def test_a_dead_endpoint_is_tried_elsewhere_once(shop, dead):
     """One of two endpoints refuses connections: no client sees it."""
     port = next(PORTS)
     shop.service("half", [shop.cart, shop.stock], [{"name": "http", "port": 80, "targetPort": port}])
     shop.apply()
-    with Backend(shop.cart, port) as alive:
+    with Backend(shop.stock if dead == "same-node" else shop.cart, port) as alive:
         eventually(lambda: load(shop.web, shop.address("half"), 80, "-e", "-c", 1, "-n", 1)["ok"] == 1, within=5, every=0.1)
         report = load(shop.web, shop.address("half"), 80, "-e", "-x", "-c", 4, "-n", 200)
         assert (report["non200"], report["err_inflight"], report["err_connect"]) == (0, 0, 0), report

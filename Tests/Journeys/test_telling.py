@@ -23,10 +23,10 @@ def test_promtool_is_content(shop):
     load(shop.web, shop.address("stock"), 80, "-c", 2, "-n", 20)
     opaque(shop)
     for node in shop.nodes:
-        # node_exporter's own names for /proc/meminfo are CamelCase, which promtool frowns upon there too.
-        text = "".join(line + "\n" for line in node.weft.metrics().text.splitlines() if "node_memory_" not in line)
-        checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True)
-        assert checked.returncode == 0, (checked.stdout + checked.stderr)[-1500:]
+        checked = subprocess.run(["promtool", "check", "metrics"], input=node.weft.metrics().text, capture_output=True, text=True)
+        # Names that are someone else's standard (Istio's, node_exporter's) offend promtool's taste there too.
+        complaints = [line for line in (checked.stdout + checked.stderr).splitlines() if line and not line.startswith(("istio_request_duration_milliseconds ", "node_memory_"))]
+        assert complaints == [], "\n".join(complaints[:20])
 
 
 def opaque(shop):
@@ -81,7 +81,8 @@ def test_response_codes_and_failures_are_told_apart(shop):
     with Client(shop.web, shop.stock.ip, next(PORTS)) as client:
         client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert client.reply().status == 503
-    eventually(lambda: [f for f, _ in shop.nodes[0].weft.metrics().all("istio_requests_total", response_code=503) if f["response_flags"] not in ("", "-")], within=5)
+    flagged = lambda: [f for node in shop.nodes for f, _ in node.weft.metrics().all("istio_requests_total", response_code=503) if f["response_flags"] not in ("", "-")]  # noqa: E731
+    eventually(flagged, within=5, what="the side that could not connect says so")
 
 
 def test_label_cardinality_is_bounded(shop):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 BUILD = REPOSITORY / ".build"
-RELEASE = BUILD / "release"
+#: The programs under test; WEFT_PROGRAMS names another directory.
+RELEASE = Path(os.environ.get("WEFT_PROGRAMS") or BUILD / "release")
 TOOLS = BUILD / "bench" / "bin"
 NAMESPACES = Path("/run/netns")
 BPF_FILE_SYSTEM = Path("/sys/fs/bpf")
@@ -44,7 +45,7 @@ def requirements():
             raise Missing(f"`{tool}` is not installed: run `make setup`")
     for built in (weft(), proxy(), bpf_object(), TOOLS / "lg"):
         if not built.exists():
-            raise Missing(f"{built.relative_to(REPOSITORY)} is not built: run `make`")
+            raise Missing(f"{built} is not built: run `make`")
 
 
 def weft():
