@@ -121,6 +121,42 @@ extension CaptureTests {
             }
         }
 
+        /// The verifier's last words are our error: a program whose first instruction is `exit` never reaches its second.
+        @Test func refusedProgramIsNamedWithTheReason() throws {
+            try ScratchNode.with { node in
+                var image = try Data(contentsOf: URL(filePath: ScratchNode.object))
+                let exit = Data([0x95, 0, 0, 0, 0, 0, 0, 0])
+                let start = try Self.offset(ofSection: "cgroup/connect4", in: image)
+                image.replaceSubrange(start..<start + exit.count, with: exit)
+                var configuration = node.configuration
+                configuration.objectPath = node.directory + ".o"
+                try image.write(to: URL(filePath: configuration.objectPath))
+                defer { unlink(configuration.objectPath) }
+                #expect {
+                    _ = try Capture(configuration)
+                } throws: { error in
+                    guard case .rejected(program: "weft_connect4", let lastLines) = error as? CaptureError else { return false }
+                    return lastLines.contains { $0.contains("unreachable insn") }
+                }
+                #expect(access(configuration.pinDirectory, F_OK) != 0)
+            }
+        }
+
+        /// Where a section's bytes begin in an ELF64 file (gabi: e_shoff, e_shentsize, e_shnum, e_shstrndx; sh_name, sh_offset).
+        private static func offset(ofSection name: String, in image: Data) throws -> Int {
+            func number<Number: FixedWidthInteger>(_ type: Number.Type, at offset: Int) -> Int {
+                Int(image.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: offset, as: type) })
+            }
+            let table = number(UInt64.self, at: 40), stride = number(UInt16.self, at: 58)
+            let names = number(UInt64.self, at: table + number(UInt16.self, at: 62) * stride + 24)
+            let wanted = Data(name.utf8 + [0])
+            for index in 0..<number(UInt16.self, at: 60) {
+                let header = table + index * stride, start = names + number(UInt32.self, at: header)
+                if image[start...].starts(with: wanted) { return number(UInt64.self, at: header + 24) }
+            }
+            throw Person.Trouble(description: "the object has no section \(name)")
+        }
+
         @Test func missingThingsAreNamed() throws {
             try ScratchNode.with { node in
                 func failure(_ change: (inout CaptureConfiguration) -> Void) -> String {
