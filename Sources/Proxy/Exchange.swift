@@ -80,8 +80,8 @@ struct Exchange: ~Copyable {
     var requestBytes: UInt64 = 0
     var replyBytes: UInt64 = 0
     /// Reads grow while the other side keeps up and shrink when it does not: log2 of bytes.
-    var requestReadShift: UInt8 = 16
-    var replyReadShift: UInt8 = 16
+    var requestReadShift = WorkerSizes.readShiftMax
+    var replyReadShift = WorkerSizes.readShiftMax
     var account = ExchangeAccount()
 
     init(downstream: UInt32, isRelay: Bool) {

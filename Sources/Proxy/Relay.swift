@@ -143,9 +143,9 @@ extension Worker {
     private func pace(_ exchange: ExchangePlace, _ other: ConnectionPlace, isDownstream: Bool, wasFull: Bool) {
         let step = !other.pointee.output.isEmpty ? -1 : wasFull ? 1 : 0
         if isDownstream {
-            exchange.pointee.requestReadShift = UInt8(min(18, max(14, Int(exchange.pointee.requestReadShift) + step)))
+            exchange.pointee.requestReadShift = UInt8(min(Int(WorkerSizes.readShiftMax), max(Int(WorkerSizes.readShiftMin), Int(exchange.pointee.requestReadShift) + step)))
         } else {
-            exchange.pointee.replyReadShift = UInt8(min(18, max(14, Int(exchange.pointee.replyReadShift) + step)))
+            exchange.pointee.replyReadShift = UInt8(min(Int(WorkerSizes.readShiftMax), max(Int(WorkerSizes.readShiftMin), Int(exchange.pointee.replyReadShift) + step)))
         }
     }
 }

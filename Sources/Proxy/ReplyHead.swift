@@ -149,9 +149,9 @@ extension Worker {
 
     private func paceReply(_ exchange: ExchangePlace, _ connection: ConnectionPlace, wasFull: Bool) {
         if !connection.pointee.output.isEmpty {
-            exchange.pointee.replyReadShift = max(14, exchange.pointee.replyReadShift - 1)
+            exchange.pointee.replyReadShift = max(WorkerSizes.readShiftMin, exchange.pointee.replyReadShift - 1)
         } else if wasFull {
-            exchange.pointee.replyReadShift = min(18, exchange.pointee.replyReadShift + 1)
+            exchange.pointee.replyReadShift = min(WorkerSizes.readShiftMax, exchange.pointee.replyReadShift + 1)
         }
     }
 }

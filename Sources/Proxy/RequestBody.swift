@@ -87,9 +87,9 @@ extension Worker {
 
     private func paceRequest(_ exchange: ExchangePlace, _ upstream: ConnectionPlace, wasFull: Bool) {
         if !upstream.pointee.output.isEmpty {
-            exchange.pointee.requestReadShift = max(14, exchange.pointee.requestReadShift - 1)
+            exchange.pointee.requestReadShift = max(WorkerSizes.readShiftMin, exchange.pointee.requestReadShift - 1)
         } else if wasFull {
-            exchange.pointee.requestReadShift = min(18, exchange.pointee.requestReadShift + 1)
+            exchange.pointee.requestReadShift = min(WorkerSizes.readShiftMax, exchange.pointee.requestReadShift + 1)
         }
     }
 }
