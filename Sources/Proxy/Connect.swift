@@ -16,6 +16,7 @@ extension Worker {
         } else {
             exchange.pointee.reach = .socket
             stock.wait(exchanges.token(at: number), at: key)
+            deadlines.set(exchange.pointee.downstream, at: after(milliseconds: limits.connectMilliseconds))
         }
         refill(key)
     }
@@ -41,6 +42,8 @@ extension Worker {
     private mutating func connect(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace, _ socket: Int32) {
         ledger.count(.stockTaken)
         exchange.pointee.reach = .connecting
+        let patience = exchange.pointee.isRelay ? limits.relayIdleMilliseconds : limits.replyMilliseconds
+        deadlines.set(exchange.pointee.downstream, at: after(milliseconds: connection.pointee.hasEnded ? limits.halfClosedMilliseconds : patience))
         if let source = exchange.pointee.target.source {
             // Port 0 with IP_BIND_ADDRESS_NO_PORT: the kernel chooses at connect, when it knows the whole tuple.
             var address = source.socketAddress(port: 0)
@@ -90,6 +93,7 @@ extension Worker {
         exchange.pointee.reach = .connected
         upstream.pointee.stage = exchange.pointee.isRelay ? .relaying : .exchanging
         if exchange.pointee.isRelay { ledger.relayOpened(exchange) }
+        if !exchange.pointee.isRelay { keepForReplay(exchange, exchange.pointee.unsent.readable) }
         guard sendUnsent(number, exchange, upstream) else { return }
         if upstream.pointee.canRead { again(upstream, index) }
         if upstream.pointee.output.isEmpty && (connection.pointee.canRead || connection.pointee.sawEnd) { again(connection, exchange.pointee.downstream) }

@@ -1,4 +1,5 @@
 import EventLoop
+import Glibc
 import HTTPCodec
 import Telemetry
 import Upstream
@@ -17,7 +18,7 @@ extension Worker {
     private mutating func expire(_ connection: ConnectionPlace, _ index: UInt32) {
         switch connection.pointee.stage {
         case .detecting:
-            if connection.pointee.exchange == nobody { detectionExpired(connection, index) } else { relayFailed(connection.pointee.exchange) }
+            if connection.pointee.exchange == nobody { detectionExpired(connection, index) } else { relayExpired(connection.pointee.exchange) }
         case .awaitingHead:
             if connection.pointee.input.isEmpty {
                 ledger.count(.limitIdleTimeout)
@@ -26,7 +27,7 @@ extension Worker {
                 refuse(connection, index, .headTimeout)
             }
         case .exchanging: if connection.pointee.role == .downstream { exchangeExpired(connection) }
-        case .relaying: if connection.pointee.role == .downstream { relayFailed(connection.pointee.exchange) }
+        case .relaying: if connection.pointee.role == .downstream { relayExpired(connection.pointee.exchange) }
         case .connecting: fail(connection.pointee.exchange, .connectTimeout)
         case .idle:
             ledger.count(.upstreamRetiredIdle)
@@ -37,10 +38,16 @@ extension Worker {
         }
     }
 
+    private mutating func relayExpired(_ number: UInt32) {
+        if exchanges.at(number).pointee.reach == .socket { fail(number, .noSocket(errno: ETIMEDOUT)) } else { relayFailed(number) }
+    }
+
     private mutating func exchangeExpired(_ connection: ConnectionPlace) {
         let number = connection.pointee.exchange
         let exchange = exchanges.at(number)
-        if exchange.pointee.replyHasBegun || exchange.pointee.requestPhase == .complete {
+        if exchange.pointee.reach == .socket {
+            fail(number, .noSocket(errno: ETIMEDOUT))
+        } else if exchange.pointee.replyHasBegun || exchange.pointee.requestPhase == .complete {
             answer(number, .replyTimeout)
         } else if exchange.pointee.reach == .connected && connections.at(exchange.pointee.upstream).pointee.output.isEmpty {
             // The upstream takes everything; it is the client that does not send.

@@ -72,7 +72,8 @@ struct Exchange: ~Copyable {
     // MARK: Destination
     var target = Target()
     var attempts: UInt8 = 0
-    var tried = nobody
+    /// The address of the attempt that failed; the next one goes to another pod.
+    var tried: IPAddress?
     var lease: Lease?
 
     // MARK: Accounts

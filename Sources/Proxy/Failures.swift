@@ -2,6 +2,7 @@ import Bytes
 import EventLoop
 import Glibc
 import HTTPCodec
+import MeshModel
 import Routing
 import Telemetry
 import Upstream
@@ -42,6 +43,7 @@ extension Refusal {
         case .pendingBudgetSpent: Verdict(status: 503, reason: "pod-pending-requests", flags: .overload)
         case .bufferBudgetSpent: Verdict(status: 503, reason: "pod-buffered-bytes", flags: .overload)
         case .upstream(.connect): Verdict(status: 503, reason: "upstream-connect-failed", flags: .upstreamConnectionFailure)
+        case .upstream(.refusedBehindPeer): Verdict(status: 503, reason: "upstream-connect-failed", flags: .upstreamConnectionFailure)
         case .upstream(.connectTimeout): Verdict(status: 504, reason: "upstream-connect-timeout", flags: .upstreamConnectionFailure)
         case .upstream(.noSocket): Verdict(status: 503, reason: "no-socket", flags: .overload)
         case .upstream(.endedBeforeReply): Verdict(status: 502, reason: "upstream-closed", flags: .upstreamConnectionTermination)
@@ -64,15 +66,13 @@ extension Worker {
         releaseUpstream(exchange, mayRest: false)
         exchange.pointee.lease = nil
         ledger.countFailure(failure)
-        exchange.pointee.tried = exchange.pointee.target.slot
+        exchange.pointee.tried = exchange.pointee.target.address
 
         let mayRetry = exchange.pointee.attempts < 2 && !exchange.pointee.replyHasBegun && !connection.pointee.isBroken
             && failure.mayRetry(isIdempotent: exchange.pointee.method.isIdempotent, hasBody: exchange.pointee.hasBody)
         if mayRetry, let message = survivingMessage(exchange) {
-            let (mayRepeat, counter) = isFromReuse(failure) ? (true, Counter.retriesReusedConnection) : (false, Counter.retriesConnect)
-            ledger.count(counter)
             let host = exchange.pointee.isRelay ? UnsafeRawBufferPointer(start: nil, count: 0) : Self.host(in: bytes(of: message, exchange))
-            return dispatchAgain(number, route(connection, host: host), message, mayRepeat: mayRepeat, after: failure)
+            return dispatchAgain(number, route(connection, host: host), message, mayRepeat: isFromReuse(failure), after: failure)
         }
         answer(number, .upstream(failure))
     }
@@ -81,12 +81,13 @@ extension Worker {
         let exchange = exchanges.at(number)
         // A service with a single endpoint has no elsewhere: the client hears of the first failure, not of the lack of a second endpoint.
         if !mayRepeat, !hasAlternative(route, tried: exchange.pointee.tried) { return answer(number, .upstream(failure)) }
+        ledger.count(mayRepeat ? .retriesReusedConnection : .retriesConnect)
         dispatch(number, route, message, mayRepeat: mayRepeat, mayReuse: false)
     }
 
-    private func hasAlternative(_ route: Route, tried: UInt32) -> Bool {
+    private func hasAlternative(_ route: Route, tried: IPAddress?) -> Bool {
         guard case .service(let service) = route else { return false }
-        for place in 0..<service.readyCount where service.slot(at: place) != tried { return true }
+        for place in 0..<service.readyCount where !isSamePod(service.endpoint(at: place).address, tried) { return true }
         return false
     }
 
@@ -96,8 +97,8 @@ extension Worker {
     }
 
     private func survivingMessage(_ exchange: ExchangePlace) -> Message? {
-        if exchange.pointee.seen == .nothing || !exchange.pointee.unsent.isEmpty { return .unsent }
-        return exchange.pointee.replay != BlockPool.none ? .replay : nil
+        if exchange.pointee.replay != BlockPool.none { return .replay }
+        return exchange.pointee.seen == .nothing || !exchange.pointee.unsent.isEmpty ? .unsent : nil
     }
 
     /// The host of a request as it was forwarded: RequestWriter puts it first.

@@ -86,7 +86,7 @@ extension Worker {
         switch transmit(upstream.pointee.descriptor, bytes.baseAddress!, count: bytes.count) {
         case .moved(let count):
             exchange.pointee.seen = exchange.pointee.hasBody ? .body : .head
-            if exchange.pointee.attempts == 1 { keepForReplay(exchange, bytes) }
+            keepForReplay(exchange, bytes)
             if count < bytes.count { _ = upstream.pointee.output.append(UnsafeRawBufferPointer(rebasing: bytes[count...])) }
         case .wouldBlock:
             exchange.pointee.seen = exchange.pointee.hasBody ? .body : .head
@@ -103,9 +103,13 @@ extension Worker {
         charge(upstream)
     }
 
-    /// A second try can be needed when a reused connection turns out to have been closed; only what may be repeated is kept for it.
-    private mutating func keepForReplay(_ exchange: ExchangePlace, _ bytes: UnsafeRawBufferPointer) {
-        guard exchange.pointee.method.isIdempotent, !exchange.pointee.hasBody, bytes.count <= WorkerSizes.replayBytes else { return }
+    /// A second try can be needed after the bytes have left: when a reused connection turns out to have been closed, and when the proxy at the
+    /// other end could not reach its application. Only what may then be repeated is kept.
+    mutating func keepForReplay(_ exchange: ExchangePlace, _ bytes: UnsafeRawBufferPointer) {
+        let isRepeatable = exchange.pointee.method.isIdempotent && !exchange.pointee.hasBody
+        guard exchange.pointee.attempts == 1, exchange.pointee.requestPhase == .complete, bytes.count <= WorkerSizes.replayBytes,
+            isRepeatable || exchange.pointee.account.isBehindPeer, exchange.pointee.replay == BlockPool.none
+        else { return }
         let block = replays.lend()
         guard block != BlockPool.none else { return }
         replays.memory(of: block).copyMemory(from: bytes.baseAddress!, byteCount: bytes.count)

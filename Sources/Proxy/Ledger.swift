@@ -16,6 +16,8 @@ struct ExchangeAccount {
     /// This proxy is on the called side too (or only there).
     var reportsDestination = false
     var isSameNode = false
+    /// The other side of the upstream connection is that node's Weft proxy.
+    var isBehindPeer = false
     var wasOpened = false
 }
 
@@ -90,7 +92,9 @@ struct Ledger: ~Copyable {
         exchange.pointee.account.isSameNode = !isInbound && exchange.pointee.target.source != nil
         exchange.pointee.account.reportsDestination = isInbound || exchange.pointee.account.isSameNode
         exchange.pointee.account.source = labels(of: tables.workload(at: caller), tables.generation)
-        exchange.pointee.account.destination = labels(of: tables.workload(at: exchange.pointee.target.address), tables.generation)
+        let destination = tables.workload(at: exchange.pointee.target.address)
+        exchange.pointee.account.destination = labels(of: destination, tables.generation)
+        exchange.pointee.account.isBehindPeer = !isInbound && !exchange.pointee.account.isSameNode && destination?.isMeshed == true
         switch route {
         case .service(let service): exchange.pointee.account.service = labels(of: service.service, tables.generation)
         case .address(let behind): exchange.pointee.account.service = behind.map { labels(of: $0.service, tables.generation) } ?? .unknown
@@ -220,6 +224,7 @@ struct Ledger: ~Copyable {
         case .connectTimeout:
             count(.upstreamFailureTimeout)
             count(.limitConnectTimeout)
+        case .refusedBehindPeer: count(.upstreamFailureRefused)
         case .noSocket: count(.upstreamFailureNoSocket)
         case .endedBeforeReply, .endedInReply: count(.upstreamFailureReset)
         case .replyTimeout: count(.upstreamFailureTimeout)

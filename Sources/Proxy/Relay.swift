@@ -26,7 +26,6 @@ extension Worker {
         openRelay(connection, index)
         guard connection.pointee.stage == .relaying else { return }     // no endpoint: it has been reset
         connection.pointee.stage = .detecting
-        deadlines.set(index, at: after(milliseconds: limits.relayIdleMilliseconds))
     }
 
     private mutating func openRelay(_ connection: ConnectionPlace, _ index: UInt32) {

@@ -88,6 +88,10 @@ extension Worker {
         let exchange = exchanges.at(number)
         let upstream = connections.at(exchange.pointee.upstream)
         let plan = head.responsePlan(minorVersion: exchange.pointee.isHTTP10 ? 0 : 1, keepsAlive: exchange.pointee.keepsAlive && keepsRequestInStep(exchange))
+        if head.status == 503, exchange.pointee.account.isBehindPeer, exchange.pointee.replay != BlockPool.none, saysNotConnected(bytes) {
+            fail(number, .refusedBehindPeer)
+            return nil
+        }
         exchange.pointee.status = UInt16(head.status)
         exchange.pointee.keepsAlive = plan.keepsAlive
         exchange.pointee.upstreamKeepsAlive = head.keepsAlive && head.framing != .untilClose
@@ -103,6 +107,16 @@ extension Worker {
         guard sendReply(number, exchange, message) else { return nil }
         if exchange.pointee.replyBody.isComplete { return endReply(number, extra: consumed < bytes.count) }
         return consumed
+    }
+
+    /// Whether a reply is the peer proxy's word that it found nobody to give the request to.
+    private func saysNotConnected(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        for row in 0..<head.fieldCount {
+            let field = head.field(row), name = field.name.of(bytes), value = field.value.of(bytes)
+            guard name.count == 13, tokenEquals(name.baseAddress!, name.count, "x-weft-reason"), let text = value.baseAddress else { continue }
+            return equals(text, value.count, "upstream-connect-failed") || equals(text, value.count, "upstream-connect-timeout")
+        }
+        return false
     }
 
     /// An answer before the end of the request usually means that the rest is not wanted; whether the client still sends it nobody knows.

@@ -1,6 +1,7 @@
 import Balancing
 import Bytes
 import EventLoop
+import Glibc
 import HTTPCodec
 import MeshModel
 import Routing
@@ -63,17 +64,7 @@ extension Worker {
                 exchange.pointee.lease = Lease(on: behind.state(at: place))
             }
         case .service(let service):
-            let tried = exchange.pointee.tried
-            let count = service.readyCount
-            var place: Int?
-            if tried == nobody {
-                place = PowerOfTwoChoices.pick(among: count, using: &random, load: { service.state(at: $0).inFlight })
-            } else {
-                place = PowerOfTwoChoices.pick(
-                    among: count, using: &random, isExcluded: { service.slot(at: $0) == tried }, load: { service.state(at: $0).inFlight })
-                if place == nil && mayRepeat { place = count > 0 ? 0 : nil }
-            }
-            guard let place else { return false }
+            guard let place = pick(service, like: connection.pointee.address, tried: exchange.pointee.tried, mayRepeat: mayRepeat) else { return false }
             let endpoint = service.endpoint(at: place)
             exchange.pointee.target = Target(address: endpoint.address, port: endpoint.port)
             exchange.pointee.target.slot = service.slot(at: place)
@@ -81,6 +72,43 @@ extension Worker {
         }
         chooseNamespace(exchange, connection)
         return true
+    }
+
+    /// The place of the endpoint to use. Endpoints of the family that the client asked in come first: an application may listen in one only.
+    private mutating func pick(_ service: ServiceDestination, like model: IPAddress, tried: IPAddress?, mayRepeat: Bool) -> Int? {
+        let part = familyPart(service, isIPv4: model.isIPv4)
+        let first = part.lowerBound
+        guard let tried else {
+            return PowerOfTwoChoices.pick(among: part.count, using: &random, load: { service.state(at: first + $0).inFlight }).map { first + $0 }
+        }
+        let tables = tables
+        let other = PowerOfTwoChoices.pick(
+            among: part.count, using: &random, isExcluded: { Self.isSamePod(service.endpoint(at: first + $0).address, tried, tables) },
+            load: { service.state(at: first + $0).inFlight })
+        if let other { return first + other }
+        return mayRepeat && !part.isEmpty ? first : nil
+    }
+
+    /// The ready endpoints of one family; all of them when there are none of it. They are sorted by address, IPv4 (mapped) before IPv6.
+    private func familyPart(_ service: ServiceDestination, isIPv4: Bool) -> Range<Int> {
+        let count = service.readyCount
+        guard count > 1, service.endpoint(at: 0).address.isIPv4 != service.endpoint(at: count - 1).address.isIPv4 else { return 0..<count }
+        var low = 0, high = count - 1
+        while low < high {
+            let middle = (low + high) / 2
+            if service.endpoint(at: middle).address.isIPv4 == service.endpoint(at: 0).address.isIPv4 { low = middle + 1 } else { high = middle }
+        }
+        return service.endpoint(at: 0).address.isIPv4 == isIPv4 ? 0..<low : low..<count
+    }
+
+    /// Two addresses of one pod: when one refuses, so will the other.
+    func isSamePod(_ address: IPAddress, _ tried: IPAddress?) -> Bool { Self.isSamePod(address, tried, tables) }
+
+    private static func isSamePod(_ address: IPAddress, _ tried: IPAddress?, _ tables: TablesView) -> Bool {
+        guard let tried else { return false }
+        if address == tried { return true }
+        guard let left = tables.workload(at: address), let right = tables.workload(at: tried) else { return false }
+        return left.uid.count == right.uid.count && memcmp(left.uid.baseAddress!, right.uid.baseAddress!, left.uid.count) == 0
     }
 
     /// In which pod's namespace the upstream socket must live, and whose address it shows.

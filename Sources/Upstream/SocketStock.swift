@@ -30,7 +30,9 @@ public struct SocketStock: ~Copyable {
         var sockets: [Int32] = []
         /// First come, first served. Tokens of those that gave up in the meantime name nobody and are skipped.
         var waiting: [Token] = []
-        var onTheWay: UInt32 = 0
+        /// What was asked for and not answered yet; node answers each request once, in order, with as many or fewer.
+        var asked: [UInt32] = []
+        var onTheWay: UInt32 { asked.reduce(0, +) }
         var batch = SocketStock.batchMin
         var lastTaken: Nanoseconds = 0
     }
@@ -67,17 +69,16 @@ public struct SocketStock: ~Copyable {
         // Half a batch left: the rest must last for the way to node and back (some 50 µs, several turns of the loop).
         guard held + shelves[index].onTheWay < waiting + shelves[index].batch / 2 else { return 0 }
         let count = min(waiting + shelves[index].batch - held - shelves[index].onTheWay, Self.batchMax)
-        shelves[index].onTheWay += count
+        shelves[index].asked.append(count)
         return count
     }
 
-    /// Puts a delivery on its shelf. `asked` sockets are no longer on the way.
+    /// Puts a delivery on its shelf: the answer to the oldest request.
     public mutating func deliver(_ key: ShelfKey, _ sockets: [Int32]) {
         let index = shelf(key)
         shelves[index].sockets.append(contentsOf: sockets)
         socketCount += sockets.count
-        // One request, one delivery; fewer than asked means that node's budget ended, and asking again is right.
-        shelves[index].onTheWay = shelves[index].onTheWay > UInt32(sockets.count) ? shelves[index].onTheWay - UInt32(sockets.count) : 0
+        if !shelves[index].asked.isEmpty { shelves[index].asked.removeFirst() }
     }
 
     /// The next waiter together with a socket for it, while there are both.
@@ -94,10 +95,10 @@ public struct SocketStock: ~Copyable {
         socketCount += 1
     }
 
-    /// Nothing will come for that shelf: the waiters to be told.
+    /// The oldest request was refused, or the newest could not be sent: the waiters to be told.
     public mutating func refused(_ key: ShelfKey) -> [Token] {
         let index = shelf(key)
-        shelves[index].onTheWay = 0
+        if !shelves[index].asked.isEmpty { shelves[index].asked.removeFirst() }
         defer { shelves[index].waiting.removeAll() }
         return shelves[index].waiting
     }

@@ -24,6 +24,8 @@ public enum UpstreamFailure: Error, Equatable, Sendable {
     case endedInReply
     /// The reply did not come in time.
     case replyTimeout
+    /// The peer's own Weft proxy says that it could not connect to the application: nobody has seen the request.
+    case refusedBehindPeer
     /// The reply's head or body framing is none.
     case malformedReply
 
@@ -33,7 +35,7 @@ public enum UpstreamFailure: Error, Equatable, Sendable {
     ///   - hasBody: whether the request has a body.
     public func mayRetry(isIdempotent: Bool, hasBody: Bool) -> Bool {
         switch self {
-        case .connect, .connectTimeout, .noSocket: true
+        case .connect, .connectTimeout, .noSocket, .refusedBehindPeer: true
         case .endedBeforeReply(peerMayHaveSeen: .nothing, _): true
         // Seen or not, doing an idempotent request twice does what doing it once does; but only a reused connection
         // has an innocent reason to end here. A fresh one that ends says that the request itself kills the server.
