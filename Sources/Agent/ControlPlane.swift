@@ -256,7 +256,12 @@ extension Status.Service {
             ports: service.ports.map { port in
                 Port(
                     name: port.name, port: port.port, protocolHint: "\(port.protocolHint)",
-                    endpointsReady: port.endpoints.filter(\.isReady).count, endpointsTotal: port.endpoints.count)
+                    endpointsReady: Self.count(port.endpoints.filter(\.isReady)), endpointsTotal: Self.count(port.endpoints))
             })
+    }
+
+    /// A pod with an address of each family is one endpoint to whoever reads this.
+    private static func count(_ endpoints: [Endpoint]) -> Int {
+        Set(endpoints.map { $0.workloadUID ?? "\($0.address)" }).count
     }
 }

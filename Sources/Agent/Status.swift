@@ -83,6 +83,7 @@ public struct Status: Codable, Sendable, Equatable {
             public var port: UInt16
             /// `undeclared`, `http1`, `http2`, `tcp` or `tls`.
             public var protocolHint: String
+            /// Pods (or foreign addresses) behind the port; one with addresses of both families counts once.
             public var endpointsReady: Int
             public var endpointsTotal: Int
         }

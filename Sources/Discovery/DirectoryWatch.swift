@@ -10,17 +10,20 @@ public final class DirectoryWatch: Sendable {
     public let readings: AsyncStream<DirectoryReading>
     private let wake: Int32
 
-    enum Timing {
+    /// How long changes may take to settle.
+    public struct Timing: Sendable {
         /// Changes belong together when less than this passes between them.
-        static let quietMilliseconds: Int32 = 50
+        public var quietMilliseconds: Int32 = 50
         /// A file that stays open for writing, or changes without end, delays a reading no longer than this.
-        static let settleMillisecondsMax: Int64 = 2_000
+        public var settleMillisecondsMax: Int64 = 2_000
         /// Network file systems tell inotify nothing of changes made elsewhere.
-        static let rescanMilliseconds: Int32 = 15_000
+        public var rescanMilliseconds: Int32 = 15_000
+
+        public init() {}
     }
 
     /// Starts watching. The directory may be missing; it is then reported as such and picked up when it appears.
-    public init(_ path: String) throws(WatchError) {
+    public init(_ path: String, timing: Timing = Timing()) throws(WatchError) {
         var ends: [Int32] = [0, 0]
         guard pipe(&ends) == 0 else { throw WatchError(call: "pipe", code: errno) }
         for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
@@ -34,7 +37,7 @@ public final class DirectoryWatch: Sendable {
         let (readings, continuation) = AsyncStream.makeStream(of: DirectoryReading.self, bufferingPolicy: .bufferingNewest(1))
         self.readings = readings
         wake = ends[1]
-        let loop = WatchLoop(path: path, inotify: inotify, stop: ends[0], continuation: continuation)
+        let loop = WatchLoop(path: path, timing: timing, inotify: inotify, stop: ends[0], continuation: continuation)
         try Self.start(loop)
     }
 
@@ -66,6 +69,7 @@ public struct WatchError: Error, CustomStringConvertible {
 /// The thread of a DirectoryWatch; all state is the thread's own.
 private final class WatchLoop {
     private let path: String
+    private let timing: DirectoryWatch.Timing
     private let inotify: Int32
     private let stop: Int32
     private let continuation: AsyncStream<DirectoryReading>.Continuation
@@ -76,8 +80,10 @@ private final class WatchLoop {
     private static let interest = UInt32(IN_CREATE | IN_MODIFY | IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_ATTRIB)
         | UInt32(IN_DELETE_SELF | IN_MOVE_SELF)
 
-    init(path: String, inotify: Int32, stop: Int32, continuation: AsyncStream<DirectoryReading>.Continuation) {
-        (self.path, self.inotify, self.stop, self.continuation) = (path, inotify, stop, continuation)
+    init(
+        path: String, timing: DirectoryWatch.Timing, inotify: Int32, stop: Int32, continuation: AsyncStream<DirectoryReading>.Continuation
+    ) {
+        (self.path, self.timing, self.inotify, self.stop, self.continuation) = (path, timing, inotify, stop, continuation)
     }
 
     deinit {
@@ -94,7 +100,7 @@ private final class WatchLoop {
                 continuation.yield(reading)
                 delivered = reading
             }
-            guard wait(milliseconds: DirectoryWatch.Timing.rescanMilliseconds) != .stopped else { return }
+            guard wait(milliseconds: timing.rescanMilliseconds) != .stopped else { return }
             guard settle() else { return }
         }
     }
@@ -114,12 +120,12 @@ private final class WatchLoop {
     private func settle() -> Bool {
         let start = Self.nowMilliseconds()
         while true {
-            switch wait(milliseconds: DirectoryWatch.Timing.quietMilliseconds) {
+            switch wait(milliseconds: timing.quietMilliseconds) {
             case .stopped: return false
             case .quiet where unfinished.isEmpty: return true
             case .quiet, .changed: break
             }
-            guard Self.nowMilliseconds() - start < DirectoryWatch.Timing.settleMillisecondsMax else {
+            guard Self.nowMilliseconds() - start < timing.settleMillisecondsMax else {
                 unfinished = []
                 return true
             }

@@ -116,4 +116,10 @@ enum DiscoveryLimits {
     /// A manifest with 10,000 endpoints has about 2 MiB; beyond eight times that, something else was dropped here.
     static let fileBytesMax = 16 << 20
     static let filesMax = 10_000
+    /// `PATH_MAX` without its final zero byte.
+    static let pathBytesMax = 4_095
+    /// Kubernetes' own are UUIDs of 36.
+    static let uidBytesMax = 128
+    /// Ports or ranges of one annotation. All of a pod's must fit into one control packet of 64 KiB; nobody means more.
+    static let exclusionsMax = 256
 }

@@ -36,7 +36,8 @@ enum StatusText {
                 ]
             }
         })
-        text += section("capture verdicts", ["VERDICT", "COUNT"], status.verdicts.map { [$0.name, "\($0.count)"] })
+        // Some forty verdicts exist; those that never fell only hide the others.
+        text += section("capture verdicts", ["VERDICT", "COUNT"], status.verdicts.filter { $0.count > 0 }.map { [$0.name, "\($0.count)"] })
 
         let configuration = status.configuration
         text += "\nconfiguration: \(configuration.directory), changed \(age(configuration.ageSeconds)) ago, "

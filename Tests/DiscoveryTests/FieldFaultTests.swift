@@ -42,6 +42,7 @@ import Testing
         Case("Service", "metadata", "is missing", line: 1, "kind: Service\napiVersion: v1"),
         Case("Service", "metadata.name", "is missing", line: 3, "kind: Service\napiVersion: v1\nmetadata: {namespace: shop}"),
         Case("Service default/Cart", "metadata.name", "is no Kubernetes name", line: 3, "kind: Service\napiVersion: v1\nmetadata: {name: Cart}\nspec: {}"),
+        Case("Pod default/p", "metadata.uid", "is no uid", line: 3, "kind: Pod\napiVersion: v1\nmetadata: {name: p, uid: \"a b\"}\nspec: {}"),
         Case("Service default/cart", "metadata.labels.version", "the number 1.10 stands where a string belongs", line: 5,
              "kind: Service\napiVersion: v1\nmetadata:\n  name: cart\n  labels: {version: 1.10}\nspec: {}"),
         Case("EndpointSlice shop/c", "apiVersion", "not a version that Weft reads", line: 1,
@@ -93,6 +94,10 @@ import Testing
              pod(annotations: "{weft.mesh/network-namespace: /n, weft.mesh/cgroup: /sys/../etc}")),
         Case("Pod default/p", "metadata.annotations[weft.mesh/exclude-outbound-ports]", "“http” is not a port", line: 5, pod(annotations: "{weft.mesh/exclude-outbound-ports: \"80,http\"}")),
         Case("Pod default/p", "metadata.annotations[weft.mesh/exclude-inbound-ports]", "“0” is not a port", line: 5, pod(annotations: "{weft.mesh/exclude-inbound-ports: \"0\"}")),
+        Case("Pod default/p", "metadata.annotations[weft.mesh/exclude-outbound-ports]", "lists 300 items", line: 5,
+             pod(annotations: "{weft.mesh/exclude-outbound-ports: \"\(String(repeating: "80,", count: 300))\"}")),
+        Case("Pod default/p", "metadata.annotations[weft.mesh/cgroup]", "is 5001 bytes long", line: 5,
+             pod(annotations: "{weft.mesh/network-namespace: /n, weft.mesh/cgroup: /\(String(repeating: "x", count: 5000))}")),
         Case("Pod default/p", "metadata.annotations[weft.mesh/exclude-outbound-cidrs]", "“10.0.0.0/33” is not a range", line: 5,
              pod(annotations: "{weft.mesh/exclude-outbound-cidrs: \"10.0.0.0/33\"}")),
     ]

@@ -65,7 +65,10 @@ struct ObjectMetadata: Sendable, Hashable, Codable {
         if !Self.isDNSName(name) {
             metadata.fault("name", "“\(name.prefix(64))” is no Kubernetes name", remedy: "use lower-case letters, digits, “-” and “.”, at most 253")
         }
-        uid = metadata.string("uid")
+        uid = metadata.string("uid").flatMap { $0.isEmpty ? nil : $0 }
+        if let uid, uid.utf8.count > DiscoveryLimits.uidBytesMax || !uid.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) {
+            metadata.fault("uid", "“\(uid.prefix(64))” is no uid", remedy: "write a UUID, or leave it out")
+        }
         labels = metadata.stringMap("labels")
         annotations = metadata.stringMap("annotations")
         owner = Self.owner(of: metadata)

@@ -81,6 +81,10 @@ struct PodObject: Sendable, Hashable, Codable {
 
     private static func absolutePath(_ annotations: ObjectReader, _ name: String, example: String) -> String? {
         guard let path = annotations.string(name) else { return nil }
+        guard path.utf8.count <= DiscoveryLimits.pathBytesMax else {
+            annotations.fault(name, "is \(path.utf8.count) bytes long", remedy: "a path has at most \(DiscoveryLimits.pathBytesMax)")
+            return nil
+        }
         guard path.hasPrefix("/"), !path.utf8.contains(0), !path.split(separator: "/").contains("..") else {
             annotations.fault(name, "“\(path)” is no absolute path", remedy: "write it whole, such as \(example)")
             return nil
@@ -88,8 +92,16 @@ struct PodObject: Sendable, Hashable, Codable {
         return path
     }
 
+    /// The words of a list separated by commas.
     private static func items(_ annotations: ObjectReader, _ name: String) -> [String] {
-        (annotations.string(name) ?? "").split(separator: ",").map { String($0.drop { $0 == " " }.reversed().drop { $0 == " " }.reversed()) }
+        let items = (annotations.string(name) ?? "").split(separator: ",").map { item in
+            String(item.trimmingPrefix { $0 == " " }.reversed().trimmingPrefix { $0 == " " }.reversed())
+        }
+        guard items.count <= DiscoveryLimits.exclusionsMax else {
+            annotations.fault(name, "lists \(items.count) items", remedy: "list at most \(DiscoveryLimits.exclusionsMax); ranges may be joined")
+            return []
+        }
+        return items
     }
 
     private static func ports(_ annotations: ObjectReader, _ name: String) -> [UInt16] {
