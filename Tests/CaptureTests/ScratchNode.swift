@@ -40,6 +40,23 @@ final class ScratchNode {
             try? Self.shell(Self.tearDown(name: name, directory: directory, cgroups: cgroups))
             throw error
         }
+        do { try waitForPaths() } catch {
+            remove()
+            throw error
+        }
+    }
+
+    /// A fresh link drops packets until its carrier has been noticed and neighbours are known; a SYN lost then comes again after a second. Tests that
+    /// measure how fast a connection is refused start from paths over which a refusal has already travelled, there and back.
+    private func waitForPaths() throws {
+        let far = try person("far")
+        for address in ["10.88.1.2", "fd88:1::2", "10.88.2.2", "fd88:2::2"] {
+            for attempt in 1... {
+                let answer = try far.connect(to: address, 9)
+                if answer.error == "ECONNREFUSED" && answer.milliseconds! < 500 { break }
+                guard attempt < 10 else { throw Person.Trouble(description: "no path to \(address): \(answer)") }
+            }
+        }
     }
 
     /// Runs `body` on a fresh node and removes the node whatever happens.
