@@ -45,9 +45,9 @@ extension Worker {
         let patience = exchange.pointee.isRelay ? limits.relayIdleMilliseconds : limits.replyMilliseconds
         deadlines.set(exchange.pointee.downstream, at: after(milliseconds: connection.pointee.hasEnded ? limits.halfClosedMilliseconds : patience))
         if let source = exchange.pointee.target.source {
-            // Port 0 with IP_BIND_ADDRESS_NO_PORT: the kernel chooses at connect, when it knows the whole tuple.
+            // A port of our own choice: the kernel's could be one this client uses towards this pod, and the connect would hang.
             var address = source.socketAddress(port: 0)
-            let result = clinux_bind(socket, &address)
+            let result = clinux_bind_as_client(socket, &address)
             if result != 0 {
                 close(socket)
                 return fail(number, .connect(errno: -result))

@@ -72,8 +72,8 @@ struct Exchange: ~Copyable {
     // MARK: Destination
     var target = Target()
     var attempts: UInt8 = 0
-    /// The address of the attempt that failed; the next one goes to another pod.
-    var tried: IPAddress?
+    /// Where the attempt went that failed; the next one goes to another pod.
+    var tried: EndpointAddress?
     var lease: Lease?
 
     // MARK: Accounts
@@ -120,6 +120,11 @@ enum BodyFlow {
             self = .reframed(relay)
         }
     }
+}
+
+struct EndpointAddress: Equatable {
+    var address: IPAddress
+    var port: UInt16
 }
 
 /// Where one attempt goes.

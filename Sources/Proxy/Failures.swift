@@ -66,7 +66,7 @@ extension Worker {
         releaseUpstream(exchange, mayRest: false)
         exchange.pointee.lease = nil
         ledger.countFailure(failure)
-        exchange.pointee.tried = exchange.pointee.target.address
+        exchange.pointee.tried = EndpointAddress(address: exchange.pointee.target.address, port: exchange.pointee.target.port)
 
         let mayRetry = exchange.pointee.attempts < 2 && !exchange.pointee.replyHasBegun && !connection.pointee.isBroken
             && failure.mayRetry(isIdempotent: exchange.pointee.method.isIdempotent, hasBody: exchange.pointee.hasBody)
@@ -85,9 +85,9 @@ extension Worker {
         dispatch(number, route, message, mayRepeat: mayRepeat, mayReuse: false)
     }
 
-    private func hasAlternative(_ route: Route, tried: IPAddress?) -> Bool {
+    private func hasAlternative(_ route: Route, tried: EndpointAddress?) -> Bool {
         guard case .service(let service) = route else { return false }
-        for place in 0..<service.readyCount where !isSamePod(service.endpoint(at: place).address, tried) { return true }
+        for place in 0..<service.readyCount where !Self.isSamePod(service.endpoint(at: place), tried, tables) { return true }
         return false
     }
 

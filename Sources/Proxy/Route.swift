@@ -75,7 +75,7 @@ extension Worker {
     }
 
     /// The place of the endpoint to use. Endpoints of the family that the client asked in come first: an application may listen in one only.
-    private mutating func pick(_ service: ServiceDestination, like model: IPAddress, tried: IPAddress?, mayRepeat: Bool) -> Int? {
+    private mutating func pick(_ service: ServiceDestination, like model: IPAddress, tried: EndpointAddress?, mayRepeat: Bool) -> Int? {
         let part = familyPart(service, isIPv4: model.isIPv4)
         let first = part.lowerBound
         guard let tried else {
@@ -83,7 +83,7 @@ extension Worker {
         }
         let tables = tables
         let other = PowerOfTwoChoices.pick(
-            among: part.count, using: &random, isExcluded: { Self.isSamePod(service.endpoint(at: first + $0).address, tried, tables) },
+            among: part.count, using: &random, isExcluded: { Self.isSamePod(service.endpoint(at: first + $0), tried, tables) },
             load: { service.state(at: first + $0).inFlight })
         if let other { return first + other }
         return mayRepeat && !part.isEmpty ? first : nil
@@ -101,13 +101,11 @@ extension Worker {
         return service.endpoint(at: 0).address.isIPv4 == isIPv4 ? 0..<low : low..<count
     }
 
-    /// Two addresses of one pod: when one refuses, so will the other.
-    func isSamePod(_ address: IPAddress, _ tried: IPAddress?) -> Bool { Self.isSamePod(address, tried, tables) }
-
-    private static func isSamePod(_ address: IPAddress, _ tried: IPAddress?, _ tables: TablesView) -> Bool {
+    /// The endpoint tried, or the same pod by its other address: when one refuses, so will the other.
+    static func isSamePod(_ endpoint: EndpointView, _ tried: EndpointAddress?, _ tables: TablesView) -> Bool {
         guard let tried else { return false }
-        if address == tried { return true }
-        guard let left = tables.workload(at: address), let right = tables.workload(at: tried) else { return false }
+        if endpoint.address == tried.address && endpoint.port == tried.port { return true }
+        guard let left = tables.workload(at: endpoint.address), let right = tables.workload(at: tried.address) else { return false }
         return left.uid.count == right.uid.count && memcmp(left.uid.baseAddress!, right.uid.baseAddress!, left.uid.count) == 0
     }
 

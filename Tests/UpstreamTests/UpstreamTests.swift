@@ -1,1 +1,164 @@
+import ControlChannel
+import EventLoop
 import Testing
+
+@testable import Upstream
+
+@Suite struct UpstreamFailureTests {
+    @Test func secondTriesAreSafe() {
+        // (failure, idempotent, has body) → may be tried again
+        let cases: [(UpstreamFailure, Bool, Bool, Bool)] = [
+            (.connect(errno: 111), false, true, true),
+            (.connectTimeout, false, true, true),
+            (.noSocket(errno: 24), false, false, true),
+            (.refusedBehindPeer, false, true, true),
+            (.endedBeforeReply(peerMayHaveSeen: .nothing, reused: true), false, true, true),
+            (.endedBeforeReply(peerMayHaveSeen: .head, reused: true), true, false, true),
+            (.endedBeforeReply(peerMayHaveSeen: .head, reused: true), false, false, false),
+            (.endedBeforeReply(peerMayHaveSeen: .head, reused: true), true, true, false),
+            (.endedBeforeReply(peerMayHaveSeen: .head, reused: false), true, false, false),
+            (.endedBeforeReply(peerMayHaveSeen: .body, reused: true), true, true, false),
+            (.endedInReply, true, false, false),
+            (.replyTimeout, true, false, false),
+            (.malformedReply, true, false, false),
+        ]
+        for (failure, isIdempotent, hasBody, expected) in cases {
+            #expect(failure.mayRetry(isIdempotent: isIdempotent, hasBody: hasBody) == expected, "\(failure)")
+        }
+    }
+}
+
+@Suite struct IdleLimitTests {
+    @Test func believesTheServersPromise() {
+        var limit = IdleLimit()
+        #expect(limit.milliseconds == 4_000)
+        limit.heard(timeoutSeconds: 5)
+        #expect(limit.milliseconds == 4_000)
+        limit.heard(timeoutSeconds: 2)
+        #expect(limit.milliseconds == 1_000)
+        limit.heard(timeoutSeconds: 1)
+        #expect(limit.milliseconds == 500)
+        limit.heard(timeoutSeconds: 75)
+        #expect(limit.milliseconds == 60_000)
+        limit.heard(timeoutSeconds: .max)
+        #expect(limit.milliseconds == 60_000)
+        limit.heard(timeoutSeconds: 0)
+        #expect(limit.milliseconds == 100)
+    }
+
+    @Test func remembersAClose() {
+        var limit = IdleLimit()
+        limit.sawClose(restedMilliseconds: 2_000)
+        #expect(limit.milliseconds == 1_500)
+        limit.sawClose(restedMilliseconds: 20)          // right after a reply: not an idle timeout
+        #expect(limit.milliseconds == 1_500)
+        limit.sawClose(restedMilliseconds: 9_000)       // longer than we would let it rest anyway
+        #expect(limit.milliseconds == 1_500)
+    }
+}
+
+@Suite struct PoolTableTests {
+    func key(_ number: UInt64, pod: UInt32 = 1, caller: UInt32 = 1) -> PoolKey {
+        PoolKey(namespacePod: pod, callingPod: caller, addressHigh: 0, addressLow: number, port: 80)
+    }
+
+    @Test func theLastParkedIsLeasedFirst() {
+        var pools = PoolTable(connectionCapacity: 64)
+        let pool = pools.join(key(1))
+        for _ in 0..<2 { #expect(pools.join(key(1)) == pool) }
+        for connection in UInt32(10)...12 { pools.park(connection, in: pool) }
+        #expect(pools.lease(key(1)) == 12)
+        pools.withdraw(10, from: pool)      // the oldest comes of age
+        #expect(pools.lease(key(1)) == 11)
+        #expect(pools.lease(key(1)) == nil)
+        #expect(pools.idleTotal == 0)
+    }
+
+    @Test func podsNeverShareAConnection() {
+        var pools = PoolTable(connectionCapacity: 64)
+        pools.park(5, in: pools.join(key(1, pod: 1, caller: 1)))
+        #expect(pools.lease(key(1, pod: 1, caller: 2)) == nil)
+        #expect(pools.lease(key(1, pod: 2, caller: 1)) == nil)
+        var seen = key(1)
+        seen.sourceLow = 7
+        #expect(pools.lease(seen) == nil)
+        #expect(pools.lease(key(1)) == 5)
+    }
+
+    @Test func aPoolEndsWithItsLastMember() {
+        var pools = PoolTable(connectionCapacity: 4_096)
+        // Many pools come and go in a table that must shift entries back over each hole.
+        for round in UInt64(0)..<20 {
+            let numbers = (0..<500).map { UInt64($0) * 3 + round }
+            var joined: [UInt32] = []
+            for (connection, number) in numbers.enumerated() {
+                let pool = pools.join(key(number))
+                pools.park(UInt32(connection), in: pool)
+                joined.append(pool)
+            }
+            #expect(pools.count == 500)
+            for (connection, number) in numbers.enumerated().shuffled() {
+                #expect(pools.lease(key(number)) == UInt32(connection))
+                pools.leave(joined[connection])
+            }
+            #expect(pools.count == 0 && pools.idleTotal == 0)
+        }
+    }
+
+    @Test func whatOneConnectionLearnsHoldsForItsPool() {
+        var pools = PoolTable(connectionCapacity: 8)
+        let pool = pools.join(key(1))
+        pools.heardKeepAlive(pool, timeoutSeconds: 2)
+        #expect(pools.idleLimitMilliseconds(of: pool) == 1_000)
+        pools.leave(pool)
+        #expect(pools.idleLimitMilliseconds(of: pools.join(key(1))) == IdleLimit.millisecondsDefault)
+    }
+}
+
+@Suite struct SocketStockTests {
+    let shelf = ShelfKey(pod: 1, family: .ipv4, kind: .plain)
+
+    @Test func asksAheadAndNotTwice() {
+        var stock = SocketStock()
+        #expect(stock.take(shelf, now: 0) == nil)
+        stock.wait(Token(raw: 1), at: shelf)
+        let first = stock.refill(shelf)
+        #expect(first > 1)
+        #expect(stock.refill(shelf) == 0)
+        stock.wait(Token(raw: 2), at: shelf)
+        #expect(stock.refill(shelf) <= 64)
+    }
+
+    @Test func aShortDeliveryLeavesNoPhantoms() {
+        var stock = SocketStock()
+        for waiter in UInt64(1)...50 {
+            stock.wait(Token(raw: waiter), at: shelf)
+            let wanted = stock.refill(shelf)
+            if wanted > 0 { stock.deliver(shelf, []) }      // the node's budget has ended
+        }
+        #expect(stock.refill(shelf) > 0, "whoever waits must be asked for again")
+    }
+
+    @Test func firstComeFirstServed() {
+        var stock = SocketStock()
+        stock.wait(Token(raw: 1), at: shelf)
+        stock.wait(Token(raw: 2), at: shelf)
+        _ = stock.refill(shelf)
+        stock.deliver(shelf, [-1])      // close(-1) harms nobody
+        let match = stock.match(shelf)
+        #expect(match?.waiter == Token(raw: 1))
+        #expect(stock.match(shelf) == nil)
+        #expect(stock.refused(shelf) == [Token(raw: 2)])
+    }
+
+    @Test func clearsWhatNobodyTakes() {
+        var stock = SocketStock()
+        _ = stock.take(shelf, now: 0)
+        _ = stock.refill(shelf)
+        stock.deliver(shelf, [-1, -1])
+        stock.trim(now: SocketStock.clearAfterNanoseconds)
+        #expect(stock.socketCount == 2)
+        stock.trim(now: SocketStock.clearAfterNanoseconds + 1)
+        #expect(stock.socketCount == 0)
+    }
+}
