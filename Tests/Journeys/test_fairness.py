@@ -27,6 +27,26 @@ NOISE = {
     "as fast as it can": ["-c", 128],
 }
 
+#: How busy the proxy must be for a noise to count as one; most must take at least 30 % of a core.
+LEAST_BUSY = {"slow readers": 0.02, "ten times the load": 0.05}
+
+
+def processor_time(street):
+    """CPU seconds of the proxy so far."""
+    fields = open(f"/proc/{street.nodes[0].weft.pid('proxy')}/stat").read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def first_in_line(pid):
+    """The most weight that the ordinary scheduler gives: within its session (autogroup, where the kernel has it) and between sessions."""
+    for task in os.listdir(f"/proc/{pid}/task"):
+        os.setpriority(os.PRIO_PROCESS, int(task), -20)
+    try:
+        with open(f"/proc/{pid}/autogroup", "w") as group:
+            group.write("-20")
+    except OSError:
+        pass
+
 
 @pytest.fixture(scope="module")
 def street():
@@ -42,10 +62,12 @@ def street():
         serve(world.yard)
         world.start(workers=1)
         subprocess.run(["taskset", "-a", "-p", "-c", str(PROXY_CORE), str(node.weft.pid("proxy"))], check=True, capture_output=True)
-        for pod, priority in ((world.cart, "-f 20"), (world.yard, "-i 0")):
+        first_in_line(node.weft.pid("proxy"))
+        for pod in (world.cart, world.yard):
             for pid in pod.pids():
                 subprocess.run(["taskset", "-a", "-p", "-c", str(LOAD_CORE), str(pid)], check=True, capture_output=True)
-                subprocess.run(["chrt", *priority.split()[:1], "-p", priority.split()[1], str(pid)], check=True, capture_output=True)
+        for pid in world.cart.pids():
+            subprocess.run(["chrt", "-f", "-p", "20", str(pid)], check=True, capture_output=True)
         yield world
     finally:
         _close(world)
@@ -67,9 +89,12 @@ def test_a_noisy_neighbour(street, noise):
         alone = quiet(street)
         with Load(street.noisy, street.yard.ip, 8080, "-e", "-d", 30, *NOISE[noise]) as flood:
             subprocess.run(["taskset", "-a", "-p", "-c", str(LOAD_CORE), str(flood.process.pid)], check=True, capture_output=True)
-            subprocess.run(["chrt", "-i", "-p", "0", str(flood.process.pid)], check=True, capture_output=True)
+            busy = processor_time(street)
             beside = quiet(street)
-        tries.append(f"{alone:.0f} → {beside:.0f} µs")
+            busy = (processor_time(street) - busy) / 2.5
+        tries.append(f"{alone:.0f} → {beside:.0f} µs, proxy {busy:.0%} busy")
+        assert busy > LEAST_BUSY.get(noise, 0.3), f"the neighbour is not noisy: {tries}"
         if beside < 2 * alone:
+            print(noise, tries)
             return
     pytest.fail(f"p99 of the quiet pod beside {noise}: {', '.join(tries)}")
