@@ -60,6 +60,8 @@ int clinux_stock_socket(bool ipv6, uint32_t mark) {
     if (enable(fd, IPPROTO_TCP, TCP_NODELAY)) return fail(fd);
     if (mark == 0) return fd;
     if (make_transparent(fd, ipv6) || setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof mark)) return fail(fd);
+    // The proxy may choose a client's port itself (outside the range clients choose from); then several sockets share one, to different apps.
+    if (enable(fd, SOL_SOCKET, SO_REUSEADDR)) return fail(fd);
     // The port is then chosen at connect, by the whole tuple: 28,000 per destination instead of 28,000 in all.
     if (enable(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT)) return fail(fd);
     return fd;

@@ -89,6 +89,24 @@ import Testing
         }
     }
 
+    /// In the pod's namespace a port of the clients' own range could be one that this client uses already (see clinux_client.h).
+    @Test func clientsAreWornWithPortsOutsideTheirOwnRange() throws {
+        let namespace = try ScratchNamespace(), file = try namespace.open()
+        let thread = try NamespaceThread()
+        let sockets = try thread.perform(in: file.descriptor) { _ in PodNetwork.stock(isIPv6: false, isTransparent: true, count: 16) }.get()
+        defer { for socket in sockets { close(socket) } }
+        var client = clinux_address()
+        withUnsafeMutableBytes(of: &client) { $0.copyBytes(from: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 9]) }
+        var ports = Set<UInt16>()
+        for socket in sockets {
+            var local = clinux_address()
+            #expect(clinux_bind_as_client(socket, &client) == 0 && clinux_local_address(socket, &local) == 0)
+            #expect(local.high == client.high && local.low == client.low)
+            ports.insert(local.port)
+        }
+        #expect(ports.count == 16 && ports.allSatisfy { (1_024...32_767).contains($0) })
+    }
+
     /// Binds to 192.0.2.9 or 2001:db8::9 in a child that is nobody; 0 or an errno.
     private func bindAsNobody(_ socket: Int32, isIPv6: Bool) -> Int32 {
         python(
