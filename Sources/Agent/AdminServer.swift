@@ -48,6 +48,7 @@ struct AdminServer {
             server: .http1(configuration: .init(idleTimeout: .seconds(AgentLimits.adminIdleSecondsMax))),
             configuration: ApplicationConfiguration(
                 address: address, availableConnectionsDelegate: .maximum(AgentLimits.adminConnectionsMax, logger: quiet)),
+            onServerRunning: { [logger] _ in logger.info("listening", metadata: ["on": "\(name)"]) },
             eventLoopGroupProvider: .shared(MultiThreadedEventLoopGroup.singleton), logger: quiet)
         return PersistentService(name: name, logger: logger) { try await application.run() }
     }
@@ -71,12 +72,16 @@ struct PersistentService: Service {
     let body: @Sendable () async throws -> Void
 
     func run() async throws {
+        var lastFailure = ""
         while !Task.isCancelled {
             do {
-                logger.info("listening", metadata: ["on": "\(name)"])
                 return try await body()
             } catch {
-                logger.error("cannot listen; trying again", metadata: ["on": "\(name)", "error": "\(error)", "milliseconds": "\(AgentLimits.listenRetryMilliseconds)"])
+                // The same reason every second is one line, not a stream of them.
+                if "\(error)" != lastFailure {
+                    logger.error("cannot listen; trying again every second", metadata: ["on": "\(name)", "error": "\(error)"])
+                }
+                lastFailure = "\(error)"
                 try await cancelWhenGracefulShutdown { try await Task.sleep(for: .milliseconds(AgentLimits.listenRetryMilliseconds)) }
             }
         }

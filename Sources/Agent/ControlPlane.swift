@@ -156,7 +156,8 @@ actor ControlPlane {
         if publisher.published == 0 {
             missing.append("no snapshot has been published yet")
         } else if !publisher.isAgreed {
-            missing.append("generations differ: agent published \(publisher.published), node accepted \(publisher.accepted), proxy applied \(publisher.applied)")
+            let (published, accepted, applied) = (publisher.published, publisher.accepted, publisher.applied)
+            missing.append("generations differ: agent published \(published), node accepted \(accepted), proxy applied \(applied)")
         }
         return missing
     }
@@ -189,8 +190,8 @@ actor ControlPlane {
         var processes = [
             Status.Process(name: "node", pid: Int(getppid()), incarnation: 0, restarts: 0, state: hello == nil ? "starting" : "ready"),
             Status.Process(
-                name: "agent", pid: Int(getpid()), incarnation: hello?.incarnation ?? 0, restarts: hello.map { $0.incarnation > 0 ? $0.incarnation - 1 : 0 } ?? 0,
-                state: "ready"),
+                name: "agent", pid: Int(getpid()), incarnation: hello?.incarnation ?? 0,
+                restarts: hello.map { max($0.incarnation, 1) - 1 } ?? 0, state: "ready"),
         ]
         if let proxy {
             let workers = instruments.counters.map(\.reader.workers).flatMap { $0 > 0 ? $0 : nil }

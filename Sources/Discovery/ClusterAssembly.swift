@@ -134,7 +134,8 @@ struct ClusterAssembly {
             var addresses: [IPAddress] = []
             for address in service.addresses {
                 if let owner = owners[address] ?? addressUIDs[address].map({ "pod \($0)" }) {
-                    report(entry, service.metadata, .service, "spec.clusterIPs", "\(address) is the address of \(owner) too", remedy: "give each Service its own address")
+                    let reason = "\(address) is the address of \(owner) too"
+                    report(entry, service.metadata, .service, "spec.clusterIPs", reason, remedy: "give each Service its own address")
                 } else {
                     owners[address] = "Service \(namespace)/\(name)"
                     addresses.append(address)
