@@ -21,6 +21,13 @@ struct ExchangeAccount {
     var wasOpened = false
 }
 
+/// A label set by the address of its record's first text, which is unique within a generation. Direct-mapped: a collision costs one interning.
+struct RememberedLabels {
+    var text: UInt = 0
+    var generation: UInt64 = 0
+    var labels = LabelSet.unknown
+}
+
 /// Values of the moment, shown once a second.
 struct Gauges {
     var connectionsOpen: Int
@@ -35,14 +42,8 @@ struct Gauges {
 struct Ledger: ~Copyable {
     let counters: WorkerCounters
 
-    /// Label sets by the address of the record's first text, which is unique within a generation. Direct-mapped: a collision costs one interning.
-    private struct Remembered {
-        var text: UInt = 0
-        var generation: UInt64 = 0
-        var labels = LabelSet.unknown
-    }
     private static let rememberedCount = 2_048
-    private let remembered = Region<Remembered>(capacity: Ledger.rememberedCount)
+    private let remembered = Region<RememberedLabels>(capacity: Ledger.rememberedCount)
 
     init(counters region: CountersRegion, worker: Int) { counters = region.worker(worker) }
 
@@ -123,7 +124,7 @@ struct Ledger: ~Copyable {
         let place = remembered.base + Int(truncatingIfNeeded: (UInt64(address) &* 0x9E37_79B9_7F4A_7C15) >> 53)
         if place.pointee.text == address && place.pointee.generation == generation && !text.isEmpty { return place.pointee.labels }
         let labels = make()
-        place.pointee = Remembered(text: address, generation: generation, labels: labels)
+        place.pointee = RememberedLabels(text: address, generation: generation, labels: labels)
         return labels
     }
 

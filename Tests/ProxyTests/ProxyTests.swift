@@ -22,9 +22,8 @@ import Upstream
         #expect(1 << Int(WorkerSizes.readShiftMax) <= WorkerSizes.readBytesMax)
         #expect(WorkerSizes.headReadBytes <= WorkerSizes.readBytesMax)
         var limits = ProxyLimits()
-        #expect(limits.set("headMilliseconds", 5) && limits.headMilliseconds == 5)
-        #expect(!limits.set("headMilliseconds", 0))
-        #expect(!limits.set("noSuchLimit", 1))
+        let known = limits.set("headMilliseconds", 5), zero = limits.set("headMilliseconds", 0), unknown = limits.set("noSuchLimit", 1)
+        #expect(known && !zero && !unknown && limits.headMilliseconds == 5)
     }
 }
 
@@ -121,10 +120,12 @@ import Upstream
         _ = pods.dismiss(first)
         pods.recycle(first)
         #expect(pods.place(at: IPAddress("10.0.0.1")!) == nil)
-        #expect(pods.admit(number: 2, slot: nil, addresses: []) != first)
+        let second = pods.admit(number: 2, slot: nil, addresses: [])
+        #expect(second != first)
         pods.budgets.base[Int(first)].connections = 0
         pods.recycle(first)
-        #expect(pods.admit(number: 3, slot: nil, addresses: []) == first)
+        let third = pods.admit(number: 3, slot: nil, addresses: [])
+        #expect(third == first)
     }
 }
 

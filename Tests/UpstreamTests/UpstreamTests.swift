@@ -65,24 +65,35 @@ import Testing
     @Test func theLastParkedIsLeasedFirst() {
         var pools = PoolTable(connectionCapacity: 64)
         let pool = pools.join(key(1))
-        for _ in 0..<2 { #expect(pools.join(key(1)) == pool) }
+        for _ in 0..<2 {
+            let same = pools.join(key(1))
+            #expect(same == pool)
+        }
         for connection in UInt32(10)...12 { pools.park(connection, in: pool) }
-        #expect(pools.lease(key(1)) == 12)
+        let step1 = pools.lease(key(1))
+        #expect(step1 == 12)
         pools.withdraw(10, from: pool)      // the oldest comes of age
-        #expect(pools.lease(key(1)) == 11)
-        #expect(pools.lease(key(1)) == nil)
+        let step2 = pools.lease(key(1))
+        #expect(step2 == 11)
+        let step3 = pools.lease(key(1))
+        #expect(step3 == nil)
         #expect(pools.idleTotal == 0)
     }
 
     @Test func podsNeverShareAConnection() {
         var pools = PoolTable(connectionCapacity: 64)
-        pools.park(5, in: pools.join(key(1, pod: 1, caller: 1)))
-        #expect(pools.lease(key(1, pod: 1, caller: 2)) == nil)
-        #expect(pools.lease(key(1, pod: 2, caller: 1)) == nil)
+        let pool = pools.join(key(1, pod: 1, caller: 1))
+        pools.park(5, in: pool)
+        let step4 = pools.lease(key(1, pod: 1, caller: 2))
+        #expect(step4 == nil)
+        let step5 = pools.lease(key(1, pod: 2, caller: 1))
+        #expect(step5 == nil)
         var seen = key(1)
         seen.sourceLow = 7
-        #expect(pools.lease(seen) == nil)
-        #expect(pools.lease(key(1)) == 5)
+        let step6 = pools.lease(seen)
+        #expect(step6 == nil)
+        let step7 = pools.lease(key(1))
+        #expect(step7 == 5)
     }
 
     @Test func aPoolEndsWithItsLastMember() {
@@ -98,7 +109,8 @@ import Testing
             }
             #expect(pools.count == 500)
             for (connection, number) in numbers.enumerated().shuffled() {
-                #expect(pools.lease(key(number)) == UInt32(connection))
+                let step8 = pools.lease(key(number))
+                #expect(step8 == UInt32(connection))
                 pools.leave(joined[connection])
             }
             #expect(pools.count == 0 && pools.idleTotal == 0)
@@ -111,7 +123,8 @@ import Testing
         pools.heardKeepAlive(pool, timeoutSeconds: 2)
         #expect(pools.idleLimitMilliseconds(of: pool) == 1_000)
         pools.leave(pool)
-        #expect(pools.idleLimitMilliseconds(of: pools.join(key(1))) == IdleLimit.millisecondsDefault)
+        let again = pools.join(key(1))
+        #expect(pools.idleLimitMilliseconds(of: again) == IdleLimit.millisecondsDefault)
     }
 }
 
@@ -120,13 +133,16 @@ import Testing
 
     @Test func asksAheadAndNotTwice() {
         var stock = SocketStock()
-        #expect(stock.take(shelf, now: 0) == nil)
+        let step9 = stock.take(shelf, now: 0)
+        #expect(step9 == nil)
         stock.wait(Token(raw: 1), at: shelf)
         let first = stock.refill(shelf)
         #expect(first > 1)
-        #expect(stock.refill(shelf) == 0)
+        let step10 = stock.refill(shelf)
+        #expect(step10 == 0)
         stock.wait(Token(raw: 2), at: shelf)
-        #expect(stock.refill(shelf) <= 64)
+        let step11 = stock.refill(shelf)
+        #expect(step11 <= 64)
     }
 
     @Test func aShortDeliveryLeavesNoPhantoms() {
@@ -136,7 +152,8 @@ import Testing
             let wanted = stock.refill(shelf)
             if wanted > 0 { stock.deliver(shelf, []) }      // the node's budget has ended
         }
-        #expect(stock.refill(shelf) > 0, "whoever waits must be asked for again")
+        let step12 = stock.refill(shelf)
+        #expect(step12 > 0, "whoever waits must be asked for again")
     }
 
     @Test func firstComeFirstServed() {
@@ -147,8 +164,10 @@ import Testing
         stock.deliver(shelf, [-1])      // close(-1) harms nobody
         let match = stock.match(shelf)
         #expect(match?.waiter == Token(raw: 1))
-        #expect(stock.match(shelf) == nil)
-        #expect(stock.refused(shelf) == [Token(raw: 2)])
+        let step13 = stock.match(shelf)
+        #expect(step13 == nil)
+        let step14 = stock.refused(shelf)
+        #expect(step14 == [Token(raw: 2)])
     }
 
     @Test func clearsWhatNobodyTakes() {
