@@ -141,6 +141,11 @@ extension Worker {
                 guard let message = try stockChannel.receive() else { return }
                 switch message.kind {
                 case .socketsMade: deliver(try SocketsMade(message))
+                case .pipesMade: deliver(try PipesMade(message))
+                case .pipesRefused:
+                    _ = try PipesRefused(message)
+                    pipes.isAsked = false
+                    pipes.isRefused = true
                 case .socketsRefused: deny(try SocketsRefused(message))
                 default:
                     var unasked = message

@@ -66,6 +66,9 @@ struct Exchange: ~Copyable {
     /// The upstream says it will keep the connection.
     var upstreamKeepsAlive = false
     var status: UInt16 = 0
+    /// The way of a large reply's body, and how much of it is in there.
+    var pipe: Pipe?
+    var inPipe = 0
     /// A byte of the final reply went downstream: too late for any other answer.
     var replyHasBegun = false
 

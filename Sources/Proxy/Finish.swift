@@ -48,6 +48,7 @@ extension Worker {
     mutating func end(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace) {
         settlePending(exchange, connection)
         giveBackReplay(exchange)
+        giveBackPipe(exchange, connection)
         connection.pointee.exchange = nobody
         exchanges.remove(at: number)
     }

@@ -38,6 +38,8 @@ public struct ProxyProcess: ~Copyable {
     /// The workers end one by one; with the last of them, so do we.
     private var isDraining = false
     private var threads: [pthread_t] = []
+    /// Pods whose counters go when the workers have surely let go of them.
+    private var retiredPods: [(pod: UInt32, after: Nanoseconds)] = []
 
     /// Waits for the node's hello and maps what comes with it.
     public init(control descriptor: Int32, stock stockDescriptors: [Int32], limits: ProxyLimits) throws(ProxyFault) {
@@ -153,8 +155,6 @@ public struct ProxyProcess: ~Copyable {
         slots[pod] = nil
         retiredPods.append((pod, monotonicNow() + 2_000_000_000))
     }
-    private var retiredPods: [(pod: UInt32, after: Nanoseconds)] = []
-
     private func addListener(_ added: ListenerAdded) {
         tellAll { worker in
             let own = worker == shared.mailboxes.count - 1 ? added.listener : clinux_duplicate(added.listener)

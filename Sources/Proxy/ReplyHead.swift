@@ -12,8 +12,9 @@ extension Worker {
         let connection = connections.at(exchange.pointee.downstream)
         guard upstream.pointee.canRead else { return }
         // Back-pressure: what the client has not taken yet waits with us, and the rest waits in the kernel.
-        guard connection.pointee.output.isEmpty else { return }
+        guard connection.pointee.output.isEmpty, !connection.pointee.hasPipedOutput else { return }
 
+        if upstream.pointee.input.isEmpty && maySpliceReply(exchange) { return spliceReply(number, exchange, upstream, index) }
         if upstream.pointee.input.isEmpty {
             let wanted = isOverBudget(connection.pointee.pod) ? 16_384 : 1 << Int(exchange.pointee.replyReadShift)
             switch EventLoop.receive(upstream.pointee.descriptor, into: receiveMemory, count: wanted) {

@@ -31,6 +31,7 @@ struct Worker: ~Copyable {
     var stock = SocketStock()
     var stockChannel: ControlSocket
     var replays: BlockPool
+    var pipes = PipeStock()
     var random: SplitMix64
     var ledger: Ledger
 
@@ -130,7 +131,7 @@ struct Worker: ~Copyable {
         if readiness.contains(.ended) { connection.pointee.hasEnded = true }
         if readiness.contains(.broken) { connection.pointee.isBroken = true }
         // The very first edge of an accepted or idle connection says only "writable": nothing to do.
-        if !connection.pointee.canRead && connection.pointee.output.isEmpty && connection.pointee.stage != .connecting { return }
+        if !connection.pointee.canRead && connection.pointee.output.isEmpty && !connection.pointee.hasPipedOutput && connection.pointee.stage != .connecting { return }
         scheduler.enqueue(index, flow: connection.pointee.pod)
     }
 
@@ -157,6 +158,7 @@ struct Worker: ~Copyable {
         let connection = connections.at(index)
         if connection.pointee.stage == .dead { return release(connection, index) }
         if !connection.pointee.output.isEmpty && connection.pointee.stage != .connecting { flush(connection, index) }
+        if connection.pointee.hasPipedOutput { flushPipe(connection) }
         switch connection.pointee.stage {
         case .accepting: acceptSome(connection, index)
         case .detecting: readFirstBytes(connection, index)

@@ -124,8 +124,26 @@ final class PlayedNode {
         }
     }
 
+    private func deliverPipes(_ wanted: PipesWanted, on stock: Channel) throws {
+        var ends: [Int32] = [], smallest = Int32.max
+        for _ in 0..<min(wanted.count, PipesWanted.countMax) {
+            var pair: (Int32, Int32) = (-1, -1)
+            let size = clinux_pipe(&pair.0, &pair.1, Int32(min(wanted.capacityBytes, 1 << 20)))
+            guard size > 0 else { break }
+            ends += [pair.0, pair.1]
+            smallest = min(smallest, size)
+        }
+        defer { for end in ends { clinux_close(end) } }
+        if ends.isEmpty {
+            try stock.socket.send(PipesRefused(errorNumber: UInt32(EMFILE)))
+        } else {
+            try stock.socket.send(PipesMade(capacityBytes: UInt32(smallest), ends: ends))
+        }
+    }
+
     private func deliver(on stock: Channel) throws {
         guard let message = try stock.socket.receive() else { return }
+        if message.kind == .pipesWanted { return try deliverPipes(try PipesWanted(message), on: stock) }
         guard message.kind == .socketsWanted else { return }
         let wanted = try SocketsWanted(message)
         guard wanted.socketKind == .plain else {

@@ -157,3 +157,9 @@ static inline long clinux_receive(int fd, void *memory, unsigned long count) { r
 static inline long clinux_transmit(int fd, const void *memory, unsigned long count) {
     return syscall(SYS_sendto, (long)fd, memory, count, (long)MSG_NOSIGNAL, 0L, 0L);
 }
+extern ssize_t splice(int, int64_t *, int, int64_t *, size_t, unsigned);
+/// Moves bytes between a socket and a pipe without copying them: bytes moved, 0 at the end, or -errno.
+static inline long clinux_splice(int from, int to, unsigned long count) {
+    long moved = splice(from, 0, to, 0, count, 1 | 2); // SPLICE_F_MOVE | SPLICE_F_NONBLOCK
+    return moved < 0 ? -errno : moved;
+}
