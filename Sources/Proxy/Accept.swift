@@ -55,6 +55,7 @@ extension Worker {
         let connection = connections.at(token.index)
         budget.pointee.connections += 1
         shared.connectionOpened(on: number)
+        shared.socketOpened(on: number)
         ledger.connectionOpened(isInbound: kind.isInbound, of: budget.pointee.slot)
         clinux_no_delay(descriptor)
         guard poller.watch(descriptor, as: token) else {

@@ -60,8 +60,10 @@ extension Worker {
         case .downstream:
             budget.pointee.connections -= 1
             shared.connectionClosed(on: number)
+            shared.socketClosed(on: number)
             ledger.connectionClosed(isInbound: connection.pointee.listener.isInbound, of: budget.pointee.slot)
         case .upstream:
+            shared.socketClosed(on: number)
             budget.pointee.connections -= 1
             if connection.pointee.pool != nobody {
                 if connection.pointee.stage == .idle {

@@ -73,6 +73,7 @@ extension Worker {
             place.pointee.pool = pools.join(poolKey(exchange.pointee.target, callingPod: connection.pointee.pod))
         }
         pods.budgets.base[Int(connection.pointee.pod)].connections += 1
+        shared.socketOpened(on: self.number)
         ledger.count(.upstreamConnects)
         clinux_no_delay(socket)
         guard poller.watch(socket, as: token) else { return fail(number, .noSocket(errno: ENOSPC)) }

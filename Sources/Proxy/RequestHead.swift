@@ -73,7 +73,7 @@ extension Worker {
             return refuse(connection, index, error)
         }
         guard let token = exchanges.insert(Exchange(downstream: index, isRelay: false)) else {
-            return refuse(connection, index, .headTimeout)
+            preconditionFailure("there are as many places for exchanges as for connections, and each has one at most")
         }
         let exchange = exchanges.at(token.index)
         connection.pointee.exchange = token.index

@@ -60,6 +60,9 @@ struct Worker: ~Copyable {
 
     init(number: Int, limits: ProxyLimits, shared: WorkerShared, stockDescriptor: Int32, seed: UInt64) {
         self.number = number
+        var limits = limits
+        // A quarter of the process's descriptors is always there for the other pods, whatever one pod opens.
+        limits.connectionsPerPodMax = min(limits.connectionsPerPodMax, shared.connectionsMax * 3 / 4 / shared.mailboxes.count)
         self.limits = limits
         self.shared = shared
         let capacity = shared.connectionsPerWorkerMax

@@ -39,6 +39,14 @@ final class WorkerShared: @unchecked Sendable {
     func connectionClosed(on worker: Int) { load(worker).pointee.wrappingSubtract(1, ordering: .relaxed) }
     func connectionCount(of worker: Int) -> Int { load(worker).pointee.load(ordering: .relaxed) }
 
+    /// Sockets of either side that a worker holds: what the descriptor budget is spent on.
+    private func sockets(_ worker: Int) -> UnsafeMutablePointer<Atomic<Int>> {
+        (loads + worker * Self.strideBytes + 8).assumingMemoryBound(to: Atomic<Int>.self)
+    }
+
+    func socketOpened(on worker: Int) { sockets(worker).pointee.wrappingAdd(1, ordering: .relaxed) }
+    func socketClosed(on worker: Int) { sockets(worker).pointee.wrappingSubtract(1, ordering: .relaxed) }
+
     /// The worker that has so many fewer connections that handing one over pays: a quarter less, and at least eight.
     func lessLoaded(than worker: Int) -> Int? {
         guard mailboxes.count > 1 else { return nil }
@@ -52,10 +60,10 @@ final class WorkerShared: @unchecked Sendable {
         return own - leastCount >= max(8, own / 4) ? least : nil
     }
 
-    /// Downstream connections alone: upstreams that find no descriptor fail their request with a reason.
+    /// Both sides count. Without this, accept() would fail for lack of descriptors, and a level-triggered listener report for ever.
     var isDescriptorBudgetSpent: Bool {
         var total = 0
-        for worker in mailboxes.indices { total += connectionCount(of: worker) }
+        for worker in mailboxes.indices { total += sockets(worker).pointee.load(ordering: .relaxed) }
         return total >= connectionsMax
     }
 
