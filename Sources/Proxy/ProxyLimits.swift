@@ -71,6 +71,8 @@ enum WorkerSizes {
     static let replayBytes = 4 * 1024
     /// Output that a slow reader may leave waiting on one connection: one whole read and the framing around it.
     static let outputBytesMax = 2 * readBytesMax
+    /// The payload of a full Ethernet segment with timestamps.
+    static let segmentBytes = 1_448
     /// Connections accepted per wake: more would let one pod's burst hold the turn.
     static let acceptsPerTurn = 16
 }

@@ -105,7 +105,12 @@ extension Worker {
         }
         exchange.pointee.requestBytes = UInt64(message.count)
         settleInput(connection, bytes, consumed, isInInput: isInInput)
-        if exchange.pointee.requestBody.isComplete { exchange.pointee.requestPhase = .complete } else { exchange.pointee.requestPhase = .body }
+        if exchange.pointee.requestBody.isComplete {
+            exchange.pointee.requestPhase = .complete
+        } else {
+            exchange.pointee.requestPhase = .body
+            hastenRest(connection, received: bytes.count)
+        }
         let patience = connection.pointee.hasEnded ? limits.halfClosedMilliseconds : limits.replyMilliseconds
         deadlines.set(index, at: after(milliseconds: patience))
         dispatch(token.index, route, .inHand(message))

@@ -122,6 +122,11 @@ static inline void clinux_no_delay(int fd) {
     int one = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 }
+/// Sends an acknowledgement that the kernel was going to delay.
+static inline void clinux_acknowledge(int fd) {
+    int one = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof one);
+}
 /// SO_ERROR of a connecting socket: 0 when it is connected.
 static inline int clinux_socket_error(int fd) {
     int e = 0;
