@@ -129,7 +129,8 @@ def told(demo):
 
 def shell(demo):
     """Leaves it running, with words for poking at it."""
-    lines = [f"pod() {{ local p=$1; shift; ip netns exec {demo.name}-$p sh -c 'echo 0 >{demo.cgroup}/'$(_node $p)'/pods/'$p'/cgroup.procs; exec \"$@\"' sh \"$@\"; }}", "_node() { case $1 in"]
+    join = """'echo 0 >"$0" && exec ip netns exec "$@"'"""  # in this order: `ip netns exec` hides the cgroups
+    lines = [f'pod() {{ local p=$1; shift; sh -c {join} {demo.cgroup}/$(_node $p)/pods/$p/cgroup.procs {demo.name}-$p "$@"; }}', "_node() { case $1 in"]
     lines += [f"  {name}) echo {pod.node.name};;" for name, pod in demo.pods.items()] + ["esac; }"]
     lines += [f"node() {{ local n=$1; shift; nsenter --net=/run/netns/{demo.name}-$n -- \"$@\"; }}",
               f"weft-status() {{ {weft()} status --admin {demo.directory}/state-$1/agent/admin.sock \"${{@:2}}\"; }}", "PS1='weft-demo \\$ '"]
