@@ -4,12 +4,12 @@ import Glibc
 import MeshModel
 import Telemetry
 
-// Step 1 of the journey: a connection that the hooks pointed at a pod's listener becomes ours.
+// Step 2 of the journey: a connection that the hooks pointed at a pod's listener becomes ours.
 extension Worker {
     /// Takes a bounded number of connections: the rest stays in the backlog, and the listener, being level-triggered, reports again.
     mutating func acceptSome(_ listener: ConnectionPlace, _ index: UInt32) {
         var taken = 0
-        while taken < WorkerSizes.acceptsPerTurn {
+        while taken < (isShared ? WorkerSizes.acceptsPerTurnShared : WorkerSizes.acceptsPerTurn) {
             var peer = clinux_address()
             let descriptor = clinux_accept(listener.pointee.descriptor, &peer)
             guard descriptor >= 0 else {

@@ -6,7 +6,7 @@ import HTTPCodec
 import MeshModel
 import Upstream
 
-// Step 7 of the journey, when no idle connection was there: a socket from the stock, connect(), and the message goes out.
+// Step 6 of the journey, when no idle connection was there: a socket from the stock, connect(), and the message goes out.
 extension Worker {
     /// A socket in the namespace the target needs: from the stock, or, when that is empty, from the next delivery.
     mutating func openUpstream(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace) {

@@ -3,7 +3,7 @@ import Glibc
 import HTTPCodec
 import Upstream
 
-// Step 11 of the journey: the exchange is counted and ends; both connections go back to where they rest.
+// Step 8 of the journey: the exchange is counted and ends; both connections go back to where they rest.
 extension Worker {
     mutating func finish(_ number: UInt32) {
         let exchange = exchanges.at(number)

@@ -3,7 +3,7 @@ import EventLoop
 import HTTPCodec
 import Upstream
 
-// Step 10 of the journey: the reply's body streams to the client as fast as the client takes it.
+// Step 8 of the journey: the reply's body streams to the client as fast as the client takes it.
 extension Worker {
     /// Passes body bytes on. Returns how many are dealt with, or nil when the exchange has ended.
     mutating func passReplyBody(_ number: UInt32, _ bytes: UnsafeRawBufferPointer) -> Int? {

@@ -5,7 +5,7 @@ import Glibc
 import HTTPCodec
 import Upstream
 
-// Step 9 of the journey: the reply's head is judged and rewritten, and goes out together with the body bytes that came with it.
+// Step 8 of the journey: the reply's head is judged and rewritten, and goes out together with the body bytes that came with it.
 extension Worker {
     mutating func readReply(_ upstream: ConnectionPlace, _ index: UInt32) {
         let number = upstream.pointee.exchange

@@ -1,7 +1,7 @@
 import MeshModel
 
-/// Step 3 of the journey: finds the service and the workload of an address.
-/// Before it, the original destination was claimed; after it, protocol detection and `Balancing`.
+/// Step 5 of the journey: finds the service and the workload of an address. Asked once before that, when the original
+/// destination has been claimed: what a port is declared to speak saves its detection. After it: `Balancing`.
 ///
 /// One generation as a worker reads it: one pointer, no reference counting. Valid until the worker's next `enter`.
 /// No call allocates, makes a String or takes a lock.
