@@ -35,8 +35,11 @@ public struct DeficitRoundRobin: ~Copyable {
         public let items: Int
     }
 
-    public let quantumNanoseconds: Int64
+    /// What a busy flow may spend per round; may change between turns.
+    public var quantumNanoseconds: Int64
     let itemsPerTurnMax: Int
+    /// The most that one turn is charged with, in nanoseconds.
+    static let chargeMax: Int64 = 6_400_000
     /// Per item: the next one in its queue + 1, with `queuedMark` set while the item waits.
     let links: Region<UInt32>
     static let queuedMark: UInt32 = 1 << 31
@@ -64,6 +67,9 @@ public struct DeficitRoundRobin: ~Copyable {
 
     /// Nanoseconds charged to `flow` so far.
     public func spent(by flow: UInt32) -> UInt64 { flows[Int(flow)].spent }
+
+    /// What serving one item of `flow` has cost lately, in nanoseconds.
+    public func itemCost(of flow: UInt32) -> Int64 { flows[Int(flow)].itemCost }
 
     public func queued(in flow: UInt32) -> UInt32 { flows[Int(flow)].queued }
 
@@ -140,8 +146,8 @@ public struct DeficitRoundRobin: ~Copyable {
         let index = Int(flow)
         let cost = Int64(clamping: nanoseconds)
         flows[index].spent &+= nanoseconds
-        // A turn that was preempted for a long time must not condemn the pod for seconds.
-        flows[index].credit -= min(cost, quantumNanoseconds * 64)
+        // A turn in which the kernel gave the processor to others must not condemn the pod for seconds.
+        flows[index].credit -= min(cost, Self.chargeMax)
         flows[index].itemCost += (cost / Int64(items) - flows[index].itemCost) / 8
     }
 

@@ -49,6 +49,9 @@ public struct TimerWheel: ~Copyable {
         link(index, wanted)
     }
 
+    /// Whether a deadline is ahead.
+    public func isSet(_ index: UInt32) -> Bool { entries.base[Int(index)].deadline != 0 }
+
     public mutating func clear(_ index: UInt32) { entries.base[Int(index)].deadline = 0 }
 
     /// Takes the entry off the wheel: its place is about to be given to someone else.

@@ -61,6 +61,8 @@ struct Connection: ~Copyable {
     var sawEnd = false
     /// Dead in both directions (reset).
     var isBroken = false
+    /// Its deadline has passed.
+    var isDue = false
     /// Downstream: reply bytes wait in the exchange's pipe.
     var hasPipedOutput = false
     /// A FIN of ours was sent.

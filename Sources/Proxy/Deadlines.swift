@@ -6,16 +6,17 @@ import Upstream
 
 // What happens when nothing happens. Each connection has one deadline; what it means follows from the stage.
 extension Worker {
+    /// Only notes it: thousands of connections may come of age in the same tick, and closing them is their pod's work, done in its turns.
     mutating func expireDeadlines() {
         while let index = deadlines.takeDue(now) {
             guard connections.isOccupied(index) else { continue }
             let connection = connections.at(index)
-            expire(connection, index)
-            charge(connection)
+            connection.pointee.isDue = true
+            scheduler.enqueue(index, flow: connection.pointee.pod)
         }
     }
 
-    private mutating func expire(_ connection: ConnectionPlace, _ index: UInt32) {
+    mutating func expire(_ connection: ConnectionPlace, _ index: UInt32) {
         switch connection.pointee.stage {
         case .detecting:
             if connection.pointee.exchange == nobody { detectionExpired(connection, index) } else { relayExpired(connection.pointee.exchange) }

@@ -20,12 +20,8 @@ extension Worker {
             connection.pointee.hasEnded = true
             connection.pointee.sawEnd = true
             connection.pointee.canRead = false
-            // A client that says nothing and ends its side may still be listening to a server that speaks first.
-            if connection.pointee.input.isEmpty && connection.pointee.exchange == nobody {
-                drop(connection, index)
-            } else {
-                beginRelay(connection, index)
-            }
+            // A client that ends its side may still be listening, even one that never said a word: `nc -N host 13 </dev/null`.
+            beginRelay(connection, index)
         case .failed:
             abandonDetection(connection, index)
         }

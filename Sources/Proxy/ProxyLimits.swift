@@ -74,5 +74,5 @@ enum WorkerSizes {
     /// The payload of a full Ethernet segment with timestamps.
     static let segmentBytes = 1_448
     /// Connections accepted per wake: more would let one pod's burst hold the turn.
-    static let acceptsPerTurn = 16
+    static let acceptsPerTurn = 16, acceptsPerTurnShared = 2
 }

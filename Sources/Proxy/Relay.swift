@@ -87,7 +87,7 @@ extension Worker {
         guard other.pointee.output.isEmpty else { return }
         if connection.pointee.canRead && !connection.pointee.sawEnd {
             let shift = isDownstream ? exchange.pointee.requestReadShift : exchange.pointee.replyReadShift
-            let wanted = isOverBudget(connection.pointee.pod) ? 16_384 : 1 << Int(shift)
+            let wanted = readBytes(connection.pointee.pod, shift: shift)
             switch EventLoop.receive(connection.pointee.descriptor, into: receiveMemory, count: wanted) {
             case .moved(let count):
                 if count < wanted && !connection.pointee.hasEnded && !connection.pointee.isBroken { connection.pointee.canRead = false }

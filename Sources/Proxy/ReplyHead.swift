@@ -17,7 +17,7 @@ extension Worker {
 
         if upstream.pointee.input.isEmpty && maySpliceReply(exchange) { return spliceReply(number, exchange, upstream, index) }
         if upstream.pointee.input.isEmpty {
-            let wanted = isOverBudget(connection.pointee.pod) ? 16_384 : 1 << Int(exchange.pointee.replyReadShift)
+            let wanted = readBytes(connection.pointee.pod, shift: exchange.pointee.replyReadShift)
             switch EventLoop.receive(upstream.pointee.descriptor, into: receiveMemory, count: wanted) {
             case .moved(let count):
                 if count < wanted && !upstream.pointee.hasEnded { upstream.pointee.canRead = false }

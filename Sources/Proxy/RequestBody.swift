@@ -22,7 +22,7 @@ extension Worker {
         guard upstream.pointee.output.isEmpty, !upstream.pointee.isBroken else { return }
 
         if connection.pointee.input.isEmpty {
-            let wanted = isOverBudget(connection.pointee.pod) ? 16_384 : 1 << Int(exchange.pointee.requestReadShift)
+            let wanted = readBytes(connection.pointee.pod, shift: exchange.pointee.requestReadShift)
             switch EventLoop.receive(connection.pointee.descriptor, into: receiveMemory, count: wanted) {
             case .moved(let count):
                 if count < wanted && !connection.pointee.hasEnded { connection.pointee.canRead = false }
