@@ -1,11 +1,13 @@
 import CLinux
 import Glibc
+import MeshModel
 
 /// The workers' heartbeats, as the hooks see them: CLOCK_MONOTONIC nanoseconds in a BPF map of one element.
 /// Read by system call: the kernel maps BPF maps only for those who may write them.
 final class HeartbeatStamps: Sendable {
     private let descriptor: Int32
-    private static let slots = 16
+    /// The map's only element holds them all, and is copied whole: no fewer may be asked for.
+    private static let slots = Limits.workersMax
 
     /// Takes over the descriptor of the map.
     init(adopting descriptor: Int32) { self.descriptor = descriptor }

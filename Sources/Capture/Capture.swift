@@ -16,8 +16,12 @@ public final class Capture {
     public static let inboundPort = UInt16(CAPTURE_INBOUND_PORT)
     /// Slots of the heartbeat.
     public static let workersMax = CAPTURE_WORKERS_MAX
-    /// Captured IPv6 connections are spread over this prefix: `local` route to `lo` in every pod that is captured.
-    public static let spreadPrefix6 = "fd6d:6573:6800::/64"
+    /// Captured IPv6 connections are spread over this /64 (16 bytes, network order): `local` route to `lo` in every pod that is captured.
+    public static let spreadPrefix6: [UInt8] = [CAPTURE_SPREAD_IPV6_WORD0, CAPTURE_SPREAD_IPV6_WORD1, 0, 0].flatMap { word in
+        withUnsafeBytes(of: UInt32(word).bigEndian, Array.init)
+    }
+    /// A stamp older than this is no sign of life.
+    public static let silentAfterMilliseconds = UInt64(CAPTURE_SILENT_AFTER_MILLISECONDS)
     /// Metric labels of the verdicts, in the order of their counters in ``verdicts``.
     public static let verdictNames: [String] = (0..<UInt32(CAPTURE_VERDICT_COUNT.rawValue)).map { String(cString: capture_verdict_name($0)) }
 

@@ -19,17 +19,16 @@ public enum Limits {
     /// A DNS name without its final dot (RFC 1035, 2.3.4).
     public static let hostBytesMax = 253
 
-    // MARK: What one pod may take of the shared proxy
+    // MARK: What one pod may take of one worker: a budget for the whole proxy would be a count that all workers write
 
-    /// Downstream connections of one pod. 10,000 idle ones are a supported case (S6), with as much again for bursts.
+    /// Connections of one pod, to its clients and to its endpoints. 10,000 idle ones are a supported case (S6), with as much again
+    /// for bursts.
     public static let connectionsPerPodMax = 20_000
-    /// Bytes of one pod that wait in the proxy's buffers, over all its connections.
+    /// Bytes of one pod that wait in the worker's buffers, over all its connections.
     public static let bufferedBytesPerPodMax = 32 << 20
-    /// Bytes of one direction of one connection that wait before its reading stops.
-    public static let bufferedBytesPerConnectionMax = 256 << 10
     /// Requests of one pod that wait for an upstream connection.
     public static let pendingRequestsPerPodMax = 1_024
-    /// Idle upstream connections that one worker keeps for one pod.
+    /// Idle upstream connections kept for one pod.
     public static let idleUpstreamsPerPodMax = 512
 
     // MARK: Time
@@ -42,14 +41,9 @@ public enum Limits {
     public static let connectTimeoutMilliseconds = 3_000
     /// From the whole request sent until the reply's head; then 504.
     public static let replyTimeoutMilliseconds = 300_000
-    /// An idle upstream connection is retired before the shortest idle timeout that common servers ship
-    /// (Node.js closes after 5 s), so a request does not meet a closing socket.
-    public static let upstreamIdleTimeoutMilliseconds = 4_000
     /// How long the first bytes may take before a connection of undeclared protocol is opaque.
     public static let detectionTimeoutMilliseconds = 100
-    /// Workers stamp the heartbeat this often …
-    public static let heartbeatIntervalMilliseconds = 100
-    /// … and count as gone after this silence.
+    /// Workers stamp the heartbeat every 100 ms (`EventLoop.Heartbeat`) and count as gone after this silence.
     public static let heartbeatSilenceMillisecondsMax = 2_000
 
     // MARK: Second tries
@@ -57,14 +51,12 @@ public enum Limits {
     /// Attempts of one request on an endpoint, the first included.
     public static let attemptsPerRequestMax = 2
 
-    /// The limits as one system: each line is a promise that two of them make to each other.
+    /// The limits as one system: each line is a promise that two of them make to each other. Promises to the limits of
+    /// other modules are kept by a test (`SharedLimitsTests`), for this module knows none of those.
     /// Called once at the start of `weft-proxy`.
     public static func check() {
         precondition(bucketsPerFamily.nonzeroBitCount == 1, "a bucket is chosen by the hash's top bits")
         precondition(bucketsPerFamily <= 1 << 16, "a shard's index is a UInt16 on the control channel")
-        precondition(bufferedBytesPerConnectionMax * 2 <= bufferedBytesPerPodMax, "one connection must fit into its pod's budget")
-        precondition(upstreamIdleTimeoutMilliseconds < idleTimeoutMilliseconds, "we retire upstreams before our own peers retire us")
-        precondition(heartbeatIntervalMilliseconds * 10 <= heartbeatSilenceMillisecondsMax, "one slow turn is not death")
         precondition(connectTimeoutMilliseconds * attemptsPerRequestMax < replyTimeoutMilliseconds, "a second try needs time left")
         precondition(endpointsMax < UInt32.max, "an endpoint's slot is a UInt32")
     }

@@ -14,8 +14,6 @@ final class KernelCapture: PodCapturing {
         guard access(configuration.bpfObject, R_OK) == 0 else {
             throw .failed("no BPF object at \(configuration.bpfObject): build it with `make`, or name it with --bpf-object")
         }
-        precondition(Capture.workersMax >= Limits.workersMax && Capture.outboundPort == PodNetworkNumbers.outboundPort
-            && Capture.inboundPort == PodNetworkNumbers.inboundPort, "the hooks and node know the same numbers")
         try Self.mountBPF()
         if mkdir(Self.bpfMount + "/weft", 0o700) != 0 && errno != EEXIST {
             throw .failed("cannot make \(Self.bpfMount)/weft: \(errorText(errno))")

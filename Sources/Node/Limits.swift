@@ -1,7 +1,10 @@
-/// Every bound of the supervisor, with its unit.
+import Capture
+import Telemetry
+
+/// Every bound of the supervisor, with its unit. What others decide is theirs to name: the hooks (Capture), the counters' memory (Telemetry).
 enum Limits {
-    /// A heartbeat older than this is no heartbeat; the hooks use the same number.
-    static let heartbeatAgeMilliseconds: UInt64 = 2_000
+    /// A heartbeat older than this is no heartbeat.
+    static let heartbeatAgeMilliseconds = Capture.silentAfterMilliseconds
     /// A proxy whose heartbeat, or one worker's, stays stale this long is killed and started again. New connections are served by each pod's
     /// `failure` after 2 s already; those that the proxy had accepted hang until now, and a new proxy is there in 20 ms.
     static let hangMilliseconds: UInt64 = 5_000
@@ -17,7 +20,7 @@ enum Limits {
     static let listenBacklog: Int32 = 4_096
 
     /// Workers of one proxy: slots of the heartbeat map and areas of the counters.
-    static let workersMax = 16
+    static let workersMax = Int(Capture.workersMax)
     /// Without --workers.
     static let workersByDefaultMax = 8
 
@@ -30,7 +33,7 @@ enum Limits {
     /// A child that closed its channel may take this long to end by itself.
     static let silentMilliseconds: UInt64 = 1_000
     /// Pods of one node (Kubernetes' own ceiling is 110 by default, 500 on large machines).
-    static let podsMax = 1_024
+    static let podsMax = CountersLayout.podsMax
     /// Shards kept: two families of 256, and room for more families.
     static let shardsMax = 4_096
     /// Bytes of /proc/net/tcp read when older connections are counted: 150 per connection.
@@ -50,13 +53,14 @@ enum Limits {
         precondition(watchMilliseconds * 4 <= heartbeatAgeMilliseconds)
         precondition(namespaceJobsMax * MemoryLayout<UInt>.size <= 65_536 / 2)
         precondition(workersByDefaultMax <= workersMax)
+        precondition(workersMax == CountersLayout.workersMax, "each worker has a slot of the heartbeat and an area of the counters")
     }
 }
 
-/// What Weft sets up inside a pod's network namespace. The hooks know the same numbers.
+/// What Weft sets up inside a pod's network namespace.
 enum PodNetworkNumbers {
-    static let outboundPort: UInt16 = 15_001
-    static let inboundPort: UInt16 = 15_006
+    static let outboundPort = Capture.outboundPort
+    static let inboundPort = Capture.inboundPort
     /// Mark of sockets that wear a client's address towards the pod's own app ("weft"); it sends the app's answers to loopback.
     static let loopbackMark: UInt32 = 0x7765_6674
     /// Routing table that delivers every address locally.
@@ -66,7 +70,7 @@ enum PodNetworkNumbers {
     /// `rtm_protocol` and `FRA_PROTOCOL`: says in `ip route` and `ip rule` who made it.
     static let protocolNumber: UInt8 = 157
     /// fd6d:6573:6800::/64: loopback addresses over which captured IPv6 connections are spread.
-    static let spreadPrefix: [UInt8] = [0xfd, 0x6d, 0x65, 0x73, 0x68, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+    static let spreadPrefix = Capture.spreadPrefix6
     static let spreadPrefixLength: UInt8 = 64
     /// The kernel creates `lo` first in every namespace.
     static let loopbackInterface: UInt32 = 1

@@ -168,6 +168,14 @@ final class ScratchNode {
         return nil
     }
 
+    /// As `ip route` takes it: four groups of two bytes, the rest zero.
+    private static var spreadPrefix6: String {
+        let groups = stride(from: 0, to: 8, by: 2).map { place in
+            String(UInt16(Capture.spreadPrefix6[place]) << 8 | UInt16(Capture.spreadPrefix6[place + 1]), radix: 16)
+        }
+        return groups.joined(separator: ":") + "::/64"
+    }
+
     private static func setUp(name: String, directory: String, cgroups: String) -> String {
         """
         set -e
@@ -191,7 +199,7 @@ final class ScratchNode {
           ip -n $n link set eth0 up
           ip -n $n route add default via 10.88.$x.1
           ip -n $n -6 route add default via fd88:$x::1
-          ip -n $n -6 route add local \(Capture.spreadPrefix6) dev lo
+          ip -n $n -6 route add local \(spreadPrefix6) dev lo
           ip netns exec $n sysctl -qw net.ipv4.tcp_tw_reuse=1
         done
         """
