@@ -3,6 +3,7 @@ import Discovery
 import Foundation
 import Logging
 import MeshModel
+import Telemetry
 
 /// What the agent knows and what it has node do about it. Manifests and node's messages come in, messages to node go out
 /// through `send`, which never waits; status and metrics read from here.
@@ -229,10 +230,8 @@ actor ControlPlane {
 
     var status: Status {
         let notReady = notReady
-        var time = timespec()
-        clock_gettime(CLOCK_REALTIME, &time)
         return Status(
-            nodeName: configuration.nodeName, time: LineLog.timestamp(time), isReady: notReady.isEmpty, notReady: notReady,
+            nodeName: configuration.nodeName, time: LogLine.timestamp(), isReady: notReady.isEmpty, notReady: notReady,
             processes: processes, generations: generations,
             configuration: Status.Configuration(
                 directory: configuration.manifests, ageSeconds: Self.seconds(since: changedAt), faults: view?.faults ?? [], notes: view?.notes ?? []),

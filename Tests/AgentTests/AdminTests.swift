@@ -169,13 +169,6 @@ import Testing
         for wrong in ["15020", ":15020", "::1:15020", "host:", "host:70000", ""] { #expect(ListenAddress(wrong) == nil, "\(wrong)") }
     }
 
-    @Test func logLinesStayLines() {
-        #expect(LineLog.quoted("plain/value:1") == "plain/value:1")
-        #expect(LineLog.quoted("two words\n\"x\"") == #""two words\n\"x\"""#)
-        #expect(LineLog.quoted("") == "\"\"")
-        #expect(LineLog.timestamp(timespec(tv_sec: 1_700_000_000, tv_nsec: 5_000_000)) == "2023-11-14T22:13:20.005Z")
-    }
-
     /// A scraper that stops reading costs a few pieces of memory, and gets no proper ending when it comes back too late.
     @Test func aPageWaitsForItsScraper() async throws {
         let pieces = PagePieces()

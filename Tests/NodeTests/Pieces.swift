@@ -207,13 +207,6 @@ import Testing
         #expect(StateFile.decode("weft-pods 1\n1 4 5 0,2,0,rm /run/netns/a\n1 4 5 0,2,0,0 relative\n1 4\n") == [])
     }
 
-    @Test func logLinesStayLines() {
-        #expect(Log.quoted("plain") == "plain")
-        #expect(Log.quoted("two words") == "\"two words\"")
-        #expect(Log.quoted("") == "\"\"")
-        #expect(Log.quoted("a\nb\"c\u{1b}") == "\"a\\nb\\\"c\\u{1b}\"")
-    }
-
     @Test func aPodsStockIsBoundedBySecond() {
         let budget = StockBudget()
         #expect(budget.take(64, now: 5_000) == 64)
