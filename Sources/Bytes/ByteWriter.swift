@@ -82,13 +82,6 @@ public struct ByteWriter {
         precondition(offset >= 0 && digits <= position &- offset, "the gap is not inside what was written")
         storeHex(value, at: base + offset, digits: digits)
     }
-
-    /// Forgets everything written after `count`, also an overflow: for a step that is done wholly or not at all.
-    @inlinable public mutating func rewind(to count: Int) {
-        precondition(count >= 0 && count <= position, "a writer rewinds only to where it has been")
-        position = count
-        missed = false
-    }
 }
 
 /// Stores the low `digits` hexadecimal digits of a value, lower case, most significant first.

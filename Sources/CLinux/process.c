@@ -32,17 +32,15 @@ static int drop_bounding_set(uint64_t keep) {
     return 0;
 }
 
-static uint64_t capability_set(bool permitted) {
+static uint64_t permitted_capabilities(void) {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct data[2] = {{0}};
     if (syscall(SYS_capget, &header, data) != 0) return 0;
-    return permitted ? data[0].permitted | (uint64_t)data[1].permitted << 32 : data[0].effective | (uint64_t)data[1].effective << 32;
+    return data[0].permitted | (uint64_t)data[1].permitted << 32;
 }
 
-uint64_t clinux_effective_capabilities(void) { return capability_set(false); }
-
 int clinux_reduce_capabilities(uint64_t keep, uint64_t *missing) {
-    *missing = keep & ~capability_set(true);
+    *missing = keep & ~permitted_capabilities();
     if (*missing) return -EPERM;
     if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0) return -errno;
     int result = drop_bounding_set(keep);

@@ -10,28 +10,6 @@ public struct BodyProgress: Sendable, Equatable {
     public var needsRoom: Bool
 }
 
-/// Writes chunk framing (RFC 9112, 7.1).
-public enum ChunkWriter {
-    /// Bytes around the content of one chunk at most: 16 digits and two CRLF.
-    public static let framingBytesMax = 20
-
-    /// Writes what stands before `count` bytes of content. `count` must not be 0: that would end the body.
-    @inlinable public static func writeStart(_ count: Int, to out: inout ByteWriter) {
-        precondition(count > 0, "an empty chunk ends the body")
-        out.writeHex(UInt64(count))
-        out.write("\r\n")
-    }
-
-    /// Writes what stands behind the content of a chunk.
-    @inlinable public static func writeEnd(to out: inout ByteWriter) { out.write("\r\n") }
-
-    /// Writes the last chunk; trailer lines and `writeEnd` must follow.
-    @inlinable public static func writeLast(to out: inout ByteWriter) { out.write("0\r\n") }
-
-    /// Ends a body that has no trailers.
-    @inlinable public static func writeLastWithoutTrailers(to out: inout ByteWriter) { out.write("0\r\n\r\n") }
-}
-
 /// Moves a body from one connection to the other: decodes what the peer sent and frames it anew for the receiver.
 ///
 /// All content of one step travels as one chunk, so a peer's one-byte chunks do not become ours. The output must have room
@@ -111,7 +89,7 @@ public struct BodyRelay: Sendable {
     }
 
     private mutating func writeLastChunkOnce(to out: inout ByteWriter) {
-        if !wroteLastChunk { ChunkWriter.writeLast(to: &out) }
+        if !wroteLastChunk { out.write("0\r\n") }     // trailer lines and an empty line follow (RFC 9112, 7.1)
         wroteLastChunk = true
     }
 }
@@ -140,7 +118,7 @@ private struct OpenChunk {
     @inline(__always) mutating func close(_ out: inout ByteWriter) {
         guard gap >= 0 else { return }
         out.patchHex(UInt64(count), at: gap, digits: digits)
-        ChunkWriter.writeEnd(to: &out)
+        out.write("\r\n")
         gap = -1
         count = 0
     }

@@ -6,7 +6,7 @@ public enum Counter: UInt8, Sendable, CaseIterable {
     case connectionsAcceptedOutbound, connectionsAcceptedInbound
     case connectionsClosedOutbound, connectionsClosedInbound
     case connectionsRefusedPodConnections, connectionsRefusedPodMemory, connectionsRefusedDescriptors
-    case connectionsRefusedNoDestination, connectionsRefusedOwnPort, connectionsRefusedUnknownPod
+    case connectionsRefusedNoDestination, connectionsRefusedOwnPort
     case connectionsHandedOver
     case connectionsOpen
     case opaqueDeclared, opaqueServerFirst, opaqueNotHTTP
@@ -15,14 +15,14 @@ public enum Counter: UInt8, Sendable, CaseIterable {
     case upstreamFailureRefused, upstreamFailureTimeout, upstreamFailureReset, upstreamFailureUnreachable
     case upstreamFailureNoSocket, upstreamFailureOther
     case upstreamPoolHits
-    case upstreamRetiredIdle, upstreamRetiredClosed, upstreamRetiredPodGone, upstreamRetiredExcess
+    case upstreamRetiredIdle, upstreamRetiredClosed, upstreamRetiredPodGone
     case upstreamsIdle
     case stockWanted, stockTaken, stockRefused, stockSockets
     // Requests
     case requestsSameNode
     case retriesConnect, retriesReusedConnection
     case clientAborts
-    case limitHeadTooLarge, limitPodConnections, limitPodMemory, limitPodPending
+    case limitHeadTooLarge, limitPodMemory, limitPodPending
     case limitHeadTimeout, limitIdleTimeout, limitConnectTimeout, limitReplyTimeout, limitBodyTimeout
     case badSyntax, badFraming, badHost, badField, badChunk, badVersion, badReply
     // The worker itself
@@ -66,7 +66,6 @@ public enum Counter: UInt8, Sendable, CaseIterable {
         case .connectionsRefusedDescriptors: .refused("descriptors")
         case .connectionsRefusedNoDestination: .refused("no_destination")
         case .connectionsRefusedOwnPort: .refused("own_port")
-        case .connectionsRefusedUnknownPod: .refused("unknown_pod")
         case .connectionsHandedOver:
             .init(name: "weft_connections_handed_over_total", help: "Downstream connections given to a worker with fewer.")
         case .connectionsOpen:
@@ -87,7 +86,6 @@ public enum Counter: UInt8, Sendable, CaseIterable {
         case .upstreamRetiredIdle: .upstreamRetired("idle")
         case .upstreamRetiredClosed: .upstreamRetired("peer_closed")
         case .upstreamRetiredPodGone: .upstreamRetired("pod_gone")
-        case .upstreamRetiredExcess: .upstreamRetired("excess")
         case .upstreamsIdle:
             .init(name: "weft_upstream_idle_connections", help: "Idle upstream connections kept for reuse now.", kind: .gauge)
         case .stockWanted:
@@ -105,7 +103,6 @@ public enum Counter: UInt8, Sendable, CaseIterable {
         case .clientAborts:
             .init(name: "weft_client_aborts_total", help: "Requests whose client left before the reply was complete.")
         case .limitHeadTooLarge: .limit("head_bytes")
-        case .limitPodConnections: .limit("pod_connections")
         case .limitPodMemory: .limit("pod_buffered_bytes")
         case .limitPodPending: .limit("pod_pending_requests")
         case .limitHeadTimeout: .limit("head_timeout")

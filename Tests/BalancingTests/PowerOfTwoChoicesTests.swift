@@ -82,12 +82,4 @@ import Testing
         var random = SplitMix64(seed: 1_234_567)
         #expect((0..<3).map { _ in random.next() } == [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423])
     }
-
-    @Test func triedEndpointsAreRemembered() {
-        var tried = TriedEndpoints()
-        #expect(tried.isEmpty && !tried.contains(0))
-        tried.insert(0)
-        tried.insert(7)
-        #expect(!tried.isEmpty && tried.contains(0) && tried.contains(7) && !tried.contains(1) && tried.count == 2)
-    }
 }

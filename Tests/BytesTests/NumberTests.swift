@@ -41,12 +41,10 @@ import Bytes
             #expect(!writer.overflowed && writer.remaining == 3)
             writer.writeDecimal(1234)
             #expect(writer.overflowed && writer.count == 5)
-            writer.rewind(to: 2)
-            #expect(!writer.overflowed)
-            writer.write("abcdef")
+            writer.write("678")
             writer.write(UInt8(ascii: "!"))
-            #expect(writer.overflowed)
-            #expect(String(decoding: writer.written, as: UTF8.self) == "12abcdef")
+            #expect(writer.overflowed && writer.remaining == 0)
+            #expect(String(decoding: writer.written, as: UTF8.self) == "12345678")
         }
     }
 

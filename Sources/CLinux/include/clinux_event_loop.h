@@ -15,7 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/// An address and port of either family; IPv4 is held v4-mapped. `high` and `low` are the 16 address bytes in memory order.
+/// An address and port of either family; IPv4 is held v4-mapped. `high` and `low` are the 16 address bytes in memory order, as the kernel has them;
+/// MeshModel's `IPAddress` has numbers, and is made from this at the socket.
 struct clinux_address {
     uint64_t high, low;
     uint16_t port; // host order
@@ -26,11 +27,6 @@ static inline uint64_t clinux_monotonic_nanoseconds(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
-}
-static inline uint64_t clinux_realtime_seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME_COARSE, &t);
-    return (uint64_t)t.tv_sec;
 }
 
 static inline int clinux_epoll_add(int epoll, int fd, uint32_t events, uint64_t token) {

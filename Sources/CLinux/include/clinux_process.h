@@ -35,8 +35,6 @@ pid_t clinux_spawn_child(const struct clinux_spawn *child, int *stage);
 /// Keeps only the capabilities of `keep` (bit = number) in all sets of the calling thread; call before the first thread is made.
 /// 0 or -errno; `*missing` gets the bits of `keep` that the process does not have (then nothing is changed and -EPERM is returned).
 int clinux_reduce_capabilities(uint64_t keep, uint64_t *missing);
-/// The calling thread's effective capabilities.
-uint64_t clinux_effective_capabilities(void);
 /// Raises RLIMIT_NOFILE to the hard limit; the limit, or -errno.
 int64_t clinux_raise_descriptor_limit(void);
 
