@@ -16,6 +16,7 @@ public struct Status: Codable, Sendable, Equatable {
     /// Decisions of the hooks since node loaded them.
     public var verdicts: [Verdict]
 
+    /// One of the three processes.
     public struct Process: Codable, Sendable, Equatable {
         /// `node`, `agent` or `proxy`.
         public var name: String
@@ -29,6 +30,7 @@ public struct Status: Codable, Sendable, Equatable {
         public var heartbeatAgeMilliseconds: Int?
     }
 
+    /// How far the newest snapshot has come. All three numbers equal: the processes agree.
     public struct Generations: Codable, Sendable, Equatable {
         /// What the agent last sent to node.
         public var published: UInt64
@@ -43,6 +45,7 @@ public struct Status: Codable, Sendable, Equatable {
         public var refusal: String?
     }
 
+    /// What was read, and what is wrong with it.
     public struct Configuration: Codable, Sendable, Equatable {
         public var directory: String
         /// Seconds since the manifests last changed.
@@ -51,6 +54,7 @@ public struct Status: Codable, Sendable, Equatable {
         public var notes: [Note]
     }
 
+    /// A pod of this node, and what became of its enrolment.
     public struct Pod: Codable, Sendable, Equatable {
         public var namespace: String
         public var name: String
@@ -70,6 +74,7 @@ public struct Status: Codable, Sendable, Equatable {
         public var olderConnections: UInt32
     }
 
+    /// A service as the snapshot has it.
     public struct Service: Codable, Sendable, Equatable {
         public var namespace: String
         public var name: String
@@ -89,6 +94,7 @@ public struct Status: Codable, Sendable, Equatable {
         }
     }
 
+    /// How often the hooks decided so.
     public struct Verdict: Codable, Sendable, Equatable {
         public var name: String
         public var count: UInt64

@@ -82,6 +82,9 @@ enum Tag {
 }
 
 /// An IPv6 or v4-mapped address as its 16 bytes in network order.
+///
+/// Not MeshModel's `IPAddress`: the channel carries addresses and understands none, and `node`, which links the channel, links no
+/// model of the mesh. Both hold the same two numbers, so crossing over is a copy.
 public struct AddressBytes: Hashable, Sendable {
     /// The first and last eight bytes, as big-endian numbers.
     public let high: UInt64, low: UInt64

@@ -4,7 +4,7 @@ import Glibc
 /// The bytes of one validated shard: a read-only mapping of a sealed memfd, unmapped when the last table lets go.
 ///
 /// It is a class because generations share unchanged shards; only the control thread touches the reference, workers read
-/// through `view`.
+/// through `view`. `@unchecked Sendable`: the bytes are sealed, the rest is constant.
 public final class ShardMemory: @unchecked Sendable {
     public let view: ShardView
     private let bytes: UnsafeMutableRawBufferPointer

@@ -2,6 +2,8 @@
 ///
 /// It borrows the bytes: whoever made it keeps them alive, in place and unchanged (`ShardMemory` does, with a sealed
 /// mapping). Reading needs no further checks, allocates nothing and copies nothing.
+///
+/// `@unchecked Sendable`, as are the views made from it: pointers, but to bytes that nobody changes.
 public struct ShardView: @unchecked Sendable {
     @usableFromInline let base: UnsafeRawPointer
     public let byteCount: Int

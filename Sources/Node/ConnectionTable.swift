@@ -2,7 +2,8 @@
 enum ConnectionTable {
     /// Established connections with somebody outside: what was there before a pod was enrolled and goes on unmeshed.
     ///
-    /// Lines are `sl local_address rem_address st …`; addresses are hexadecimal in groups of four bytes of host order (little endian), state 01 is ESTABLISHED.
+    /// Lines are `sl local_address rem_address st …`; addresses are hexadecimal in groups of four bytes of host order (little endian),
+    /// state 01 is ESTABLISHED.
     static func establishedWithOthers(_ table: String) -> Int {
         var count = 0
         for line in table.utf8.split(separator: UInt8(ascii: "\n")).dropFirst() {

@@ -10,7 +10,11 @@ enum ProxyPulse: Equatable {
     /// A worker has not stamped for `Limits.hangMilliseconds`; its connections hang, and only a new proxy helps.
     case hung
 
-    /// `stamps`: newest stamp of each worker; `started`: when this proxy was started (it cannot have stamped before). All in milliseconds of the monotonic clock.
+    /// Judges by milliseconds of the monotonic clock.
+    ///
+    /// - Parameters:
+    ///   - stamps: newest stamp of each worker.
+    ///   - started: when this proxy was started; it cannot have stamped before.
     static func judge(stamps: [UInt64], started: UInt64, now: UInt64) -> ProxyPulse {
         func age(_ stamp: UInt64) -> UInt64 { now > stamp ? now - stamp : 0 }
         if stamps.contains(where: { age(max($0, started)) > Limits.hangMilliseconds }) { return .hung }

@@ -51,7 +51,7 @@ struct NamespaceRoot {
         return components.count > rootComponents.count && components.starts(with: rootComponents)
     }
 
-    /// Opens the namespace. The agent's word is not trusted: outside the root, a symbolic link, not a network namespace, or the host's own are refused.
+    /// Opens the namespace. The agent's word is not trusted: outside the root, a symbolic link, not a namespace, or the host's own are refused.
     func open(_ path: String) throws(PodRefusal) -> NamespaceFile {
         guard Self.isBelow(path, root: root) else {
             throw PodRefusal(reason: "network namespace \(path) is not below \(root)", mayPass: false)

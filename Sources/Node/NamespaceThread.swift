@@ -45,7 +45,10 @@ final class NamespaceThread {
         let requestEnd = requests.reading, answerEnd = answers.writing
         let start = ThreadStart { Self.run(requests: requestEnd, answers: answerEnd, home: home) }
         var thread = pthread_t()
-        let result = pthread_create(&thread, nil, { Unmanaged<ThreadStart>.fromOpaque($0!).takeRetainedValue().body(); return nil }, Unmanaged.passRetained(start).toOpaque())
+        let result = pthread_create(&thread, nil, { context in
+            Unmanaged<ThreadStart>.fromOpaque(context!).takeRetainedValue().body()
+            return nil
+        }, Unmanaged.passRetained(start).toOpaque())
         guard result == 0 else { throw .failed("cannot start the namespace thread: \(errorText(result))") }
         pthread_detach(thread)
     }

@@ -30,9 +30,8 @@ public struct NodeConfiguration: Equatable, Sendable {
         wantedPodsCgroup = podsCgroup
         wantedWeftCgroup = weftCgroup
         // It names a directory of pins and travels in labels: RFC 1123, as Kubernetes has it.
-        let isName = !nodeName.isEmpty && nodeName.utf8.count <= 253 && nodeName.utf8.allSatisfy {
-            ($0 >= UInt8(ascii: "a") && $0 <= UInt8(ascii: "z")) || ($0 >= UInt8(ascii: "0") && $0 <= UInt8(ascii: "9")) || $0 == UInt8(ascii: "-") || $0 == UInt8(ascii: ".")
-        } && nodeName.first != "." && nodeName.first != "-"
+        let isName = !nodeName.isEmpty && nodeName.utf8.count <= 253 && nodeName.first != "." && nodeName.first != "-"
+            && nodeName.unicodeScalars.allSatisfy { ("a"..."z").contains($0) || ("0"..."9").contains($0) || $0 == "-" || $0 == "." }
         guard isName else { throw .usage("--node-name \(nodeName) is not a node name: lower-case letters, digits, '-' and '.'") }
         self.nodeName = nodeName
         if let workers, !(1...Limits.workersMax).contains(workers) { throw .usage("--workers is 1 to \(Limits.workersMax)") }

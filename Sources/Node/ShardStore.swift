@@ -48,7 +48,8 @@ struct ShardStore: ~Copyable {
         return nil
     }
 
-    /// The next snapshot is whole: it becomes the kept one. Answers what the running proxy must be told, in order; the store still owns the descriptors.
+    /// The next snapshot is whole: it becomes the kept one. Answers what the running proxy must be told, in order; the store still owns
+    /// the descriptors.
     mutating func complete(generation: UInt64) -> [ShardPublished] {
         if isFirstOfAgent {
             for (key, shard) in kept where next[key] == nil {

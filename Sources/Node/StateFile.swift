@@ -44,7 +44,8 @@ struct StateFile {
 
     func read() -> [Entry] { readWhole(path, bytesMax: Limits.stateFileBytesMax).flatMap(Self.decode) ?? [] }
 
-    /// Replaces the file; an errno on failure. Survives a killed process, which is what it is for; a machine that stops has no namespaces left to restore.
+    /// Replaces the file; an errno on failure. Survives a killed process, which is what it is for; a machine that stops has no namespaces
+    /// left to restore.
     func write(_ entries: [Entry]) -> Int32 {
         let fresh = path + ".new"
         var text = Self.encode(entries)

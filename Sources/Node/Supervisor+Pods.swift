@@ -60,7 +60,11 @@ extension Supervisor {
         case (.enrolled(let enrolment), nil):
             leave(pod, enrolment, now: now, grace: Limits.leavingMilliseconds)
         case (.leaving(let enrolment, let until), let wish):
-            if let wish, wish.networkNamespacePath == enrolment.path { update(pod, enrolment, wish) } else if now >= until { tearDown(pod, enrolment) }
+            if let wish, wish.networkNamespacePath == enrolment.path {
+                update(pod, enrolment, wish)
+            } else if now >= until {
+                tearDown(pod, enrolment)
+            }
         case (.settingUp, _), (.tearingDown, _):
             return
         }

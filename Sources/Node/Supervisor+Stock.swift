@@ -2,7 +2,8 @@ import CLinux
 import ControlChannel
 import Glibc
 
-/// What a worker asks for on its own channel: sockets in pods, and pipes. Bounded by request, by pod and second, and by the worker's readiness to take them.
+/// What a worker asks for on its own channel: sockets in pods, and pipes. Bounded by request, by pod and second, and by the worker's
+/// readiness to take them.
 extension Supervisor {
     func takeFromWorker(_ message: ControlMessage, child: RunningChild, worker: Int) throws(ControlFault) {
         switch message.kind {

@@ -4,7 +4,8 @@ import Glibc
 
 /// running ──signal──▶ draining ──proxy ended, or time over──▶ undoing ──children ended, namespaces put back──▶ done
 enum Stopping {
-    /// New connections go direct already; the proxy finishes what runs and ends by itself, at the latest at its deadline. Killed only after this time.
+    /// New connections go direct already; the proxy finishes what runs and ends by itself, at the latest at its deadline.
+    /// Killed only after this time.
     case draining(until: UInt64)
     /// Children are told to end and namespaces are put back; whoever has not ended by then is killed.
     case undoing(until: UInt64)

@@ -1,7 +1,7 @@
 import MeshModel
 
 /// Where a connection or request goes. Valid until the worker enters its next epoch: use it within the turn of the loop,
-/// keep endpoint slots and label ids over turns.
+/// keep endpoint slots and label ids over turns. `@unchecked Sendable`, like the views it is made of.
 public enum Destination: @unchecked Sendable {
     /// One port of a service: any of its ready endpoints.
     case service(ServiceDestination)

@@ -6,6 +6,7 @@ import Synchronization
 ///
 /// Workers hold the pointer-sized value; the line stays where it is for the life of the process. An endpoint's line is
 /// reused for another endpoint only after every worker has left the tables that named it *and* no request is in flight.
+/// `@unchecked Sendable`: a pointer, but all that lies behind it is atomic.
 public struct EndpointState: @unchecked Sendable {
     /// 64 bytes, so that two endpoints never share a line: a shared one costs each worker the other's writes.
     @usableFromInline static let strideBytes = 64
@@ -39,7 +40,7 @@ public struct EndpointState: @unchecked Sendable {
 /// The process-wide slab of endpoint states. Slots are handed out and taken back by the control thread only.
 ///
 /// The slab is a reservation of address space (`Limits.endpointsMax` lines, 64 MiB); pages exist once touched, so
-/// 10,000 endpoints occupy 640 KB.
+/// 10,000 endpoints occupy 640 KB. `@unchecked Sendable`: workers read `base`, which is constant; the rest is the control thread's.
 public final class EndpointStates: @unchecked Sendable {
     @usableFromInline let base: UnsafeMutableRawPointer
     private let capacity: Int

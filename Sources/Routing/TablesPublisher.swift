@@ -6,6 +6,8 @@ import Synchronization
 /// Epochs: every published table has a number. A worker notes, in a cache line of its own, the number of the table it
 /// reads; it does so once per turn of its loop, with no request half looked up. A table is freed when every worker's
 /// number is greater than its own. Workers never wait, and the control thread never waits for them: it looks again later.
+///
+/// `@unchecked Sendable`: workers use the two atomics, `newest` and `retired` are the control thread's.
 public final class TablesPublisher: @unchecked Sendable {
     public let workers: Int
     private let states: EndpointStates

@@ -4,7 +4,7 @@ import MeshModel
 /// destination has been claimed: what a port is declared to speak saves its detection. After it: `Balancing`.
 ///
 /// One generation as a worker reads it: one pointer, no reference counting. Valid until the worker's next `enter`.
-/// No call allocates, makes a String or takes a lock.
+/// No call allocates, makes a String or takes a lock. `@unchecked Sendable`: a pointer to what nobody changes.
 public struct TablesView: @unchecked Sendable {
     @usableFromInline let root: UnsafePointer<TablesRoot>
 

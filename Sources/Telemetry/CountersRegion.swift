@@ -13,7 +13,8 @@ public enum CountersFault: Error {
 
 /// The memory of all counters, mapped. Made by `weft node`, written by `weft-proxy`, read by `weft agent`.
 ///
-/// It outlives the proxy: totals go on with the next incarnation, gauges start anew.
+/// It outlives the proxy: totals go on with the next incarnation, gauges start anew. `@unchecked Sendable`: `beginIncarnation` comes
+/// before the threads, and what several of them touch afterwards are atomics in the mapping.
 public final class CountersRegion: @unchecked Sendable {
     let base: UnsafeMutableRawPointer
     /// The running workers' counters, then the control thread's. Made by `beginIncarnation`, only read afterwards.

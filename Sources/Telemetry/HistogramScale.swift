@@ -2,6 +2,8 @@
 ///
 /// Neighbouring bounds differ at least by the factor two, so between two powers of two lies at most one bound: the value's
 /// bit width gives the first bound that may matter, one comparison settles it. Branch-free, about 1 ns; a scan of 19 is 8.
+///
+/// `@unchecked Sendable`: its pointers lead to tables that are complete before the scale exists, and never change.
 @usableFromInline
 struct HistogramScale: @unchecked Sendable {
     /// Envoy's default buckets, in milliseconds. The first is half of one.

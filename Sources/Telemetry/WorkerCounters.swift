@@ -22,7 +22,8 @@ public struct PodSlot: Sendable, Equatable {
 /// One worker's counters. Only that worker's thread writes them, so counting is a relaxed load and store (0.7 ns for four;
 /// an atomic add would be 18), and only that thread interns labels and series.
 ///
-/// A handle of three pointers: copy it freely within the worker.
+/// A handle of a few pointers: copy it freely within the worker. `@unchecked Sendable` so that it can be made elsewhere and
+/// handed to its worker; no compiler sees that only one thread then uses it.
 public struct WorkerCounters: @unchecked Sendable {
     @usableFromInline let area: UnsafeMutableRawPointer
     @usableFromInline let index: SeriesIndex
