@@ -4,6 +4,9 @@ import Proxy
 
 // weft-proxy --control-fd 3 --stock-fds 4,5,… [--limit name=value]…
 // Started by `weft node` with its sockets in place. It opens nothing by itself.
+//
+// Node passes no `--limit`: it is for the proofs, which run the program that ships and cannot wait 300 s for a timeout. Whoever can
+// write this command line is root already.
 
 var controlDescriptor: Int32?
 var stockDescriptors: [Int32] = []
