@@ -7,6 +7,9 @@ import Glibc
 /// What is pinned lives on without this process. A pin is the only record of a link: nothing has to be remembered between a node and its successor.
 struct Pins {
     let root: String
+    private let claim = Claim()
+
+    init(root: String) { self.root = root }
 
     var maps: String { root + "/maps" }
     var links: String { root + "/links" }
@@ -22,6 +25,7 @@ struct Pins {
         for path in [root, maps, links] where mkdir(path, 0o700) != 0 && errno != EEXIST {
             throw .failed(step: "cannot make \(path)", errorNumber: errno)
         }
+        try claim.take(root)
         var status = statfs()
         guard statfs(root, &status) == 0 else { throw .failed(step: "cannot look at \(root)", errorNumber: errno) }
         // BPF_FS_MAGIC of <linux/magic.h>.
@@ -55,6 +59,7 @@ struct Pins {
     /// Detaches and removes everything. Connect hooks go first: until the rest is gone too, new connections are plain ones.
     func removeAll() throws(CaptureError) {
         guard access(root, F_OK) == 0 else { return }
+        try claim.take(root)
         let connectFirst = Self.names(in: links).sorted { $0.contains("connect") && !$1.contains("connect") }
         for name in connectFirst { try removeLink(link(name)) }
         for name in Self.names(in: maps) {
@@ -74,5 +79,30 @@ struct Pins {
             if name != "." && name != ".." { names.append(name) }
         }
         return names
+    }
+}
+
+/// That these pins are ours as long as we live: two nodes of one name would take each other's hooks away. The lock ends with the process, however it ends.
+private final class Claim {
+    private var descriptor: Int32 = -1
+
+    deinit { if descriptor >= 0 { close(descriptor) } }
+
+    func take(_ root: String) throws(CaptureError) {
+        guard descriptor < 0 else { return }
+        let opened = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard opened >= 0 else { throw .failed(step: "cannot open \(root)", errorNumber: errno) }
+        guard flock(opened, LOCK_EX | LOCK_NB) == 0 else {
+            let number = errno
+            close(opened)
+            throw .failed(step: "another weft node of this name runs, and holds \(root)", errorNumber: number)
+        }
+        // Its last holder may have removed it between our opening and locking it.
+        var held = stat(), there = stat()
+        guard fstat(opened, &held) == 0, stat(root, &there) == 0, held.st_ino == there.st_ino else {
+            close(opened)
+            throw .failed(step: "another weft node is just removing \(root)", errorNumber: EAGAIN)
+        }
+        descriptor = opened
     }
 }
