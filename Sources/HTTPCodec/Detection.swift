@@ -16,8 +16,8 @@ public enum FirstBytes: Sendable, Equatable {
 
     /// Judges the bytes that have come so far, from the first.
     ///
-    /// A known method and a space is HTTP. An unknown token must show ` HTTP/` in its first line, for many protocols begin
-    /// with a word and a space (`EHLO name`, `USER name`).
+    /// A known method and a space is HTTP, unless the whole line came with it and speaks of no HTTP at all (`GET key` is Redis). An unknown
+    /// token must show ` HTTP/` in its first line, for many protocols begin with a word and a space (`EHLO name`, `USER name`).
     public init(judging bytes: UnsafeRawBufferPointer) {
         let source = Source(bytes, limit: Self.bytesMax)
         let isFull = bytes.count >= Self.bytesMax
@@ -32,7 +32,10 @@ public enum FirstBytes: Sendable, Equatable {
         guard end &- start <= 32 else { self = .opaque; return }
         guard end < source.count else { self = isFull ? .opaque : .undecided; return }
         guard source[end] == Octet.space, end > start else { self = .opaque; return }
-        if Self.isKnownMethod(source.base + start, end &- start) { self = .http1; return }
+        if Self.isKnownMethod(source.base + start, end &- start) {
+            self = Self.isLineWithoutHTTP(source, from: end) ? .opaque : .http1
+            return
+        }
         if equals(source.base + start, end &- start, "PRI") { self = Self.judgePreface(source, start); return }
         self = Self.judgeLine(source, from: end, isFull: isFull)
     }
@@ -46,6 +49,16 @@ public enum FirstBytes: Sendable, Equatable {
         case 7: equals(token, 7, "OPTIONS") || equals(token, 7, "CONNECT")
         default: false
         }
+    }
+
+    /// Whether the line is complete and `HTTP` is nowhere in it. Anything nearer to a request line is judged, and refused, as one.
+    private static func isLineWithoutHTTP(_ source: Source, from start: Int) -> Bool {
+        var index = start
+        while index < source.count, source[index] != Octet.lineFeed {
+            if index &+ 4 <= source.count, equals(source.base + index, 4, "HTTP") || equals(source.base + index, 4, "http") { return false }
+            index &+= 1
+        }
+        return index < source.count
     }
 
     private static func judgePreface(_ source: Source, _ start: Int) -> FirstBytes {
