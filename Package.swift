@@ -96,7 +96,9 @@ let package = Package(
             swiftSettings: house, linkerSettings: standaloneFoundation),
 
         // Plays `weft node` towards the proxy on one port, without BPF: benches and proxy tests.
-        .executableTarget(name: "weft-proxy-host", dependencies: ["MeshModel", "ControlChannel", "Telemetry", "CLinux"], path: "Tests/ProxyHost", swiftSettings: house, linkerSettings: standalone),
+        .executableTarget(
+            name: "weft-proxy-host", dependencies: ["MeshModel", "ControlChannel", "Telemetry", "CLinux"], path: "Tests/ProxyHost",
+            swiftSettings: house, linkerSettings: standalone),
 
         .testTarget(name: "BytesTests", dependencies: ["Bytes"]),
         .testTarget(name: "HTTPCodecTests", dependencies: ["HTTPCodec", "Bytes"]),

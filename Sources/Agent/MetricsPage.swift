@@ -38,7 +38,9 @@ struct MetricsPage: Sendable {
         typealias Sample = Signal.Sample
         let generations = known.generations
         var families = [
-            Signal("weft_ready", help: "Whether node, proxy and snapshot are there and agree, as /readyz says.", .gauge, [Sample(known.isReady ? 1 : 0)]),
+            Signal(
+                "weft_ready", help: "Whether node, proxy and snapshot are there and agree, as /readyz says.", .gauge,
+                [Sample(known.isReady ? 1 : 0)]),
             Signal("weft_snapshot_generation", help: "Generation of the snapshot that each process has.", .gauge, [
                 Sample(Double(generations.published), labels: [.init("stage", "published")]),
                 Sample(Double(generations.accepted), labels: [.init("stage", "accepted")]),

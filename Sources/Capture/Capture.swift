@@ -5,8 +5,8 @@ import Glibc
 
 /// The hooks that capture pods' connections: loads and attaches them, and says which pods are captured and how.
 ///
-/// Everything it makes is pinned, so a node that is killed leaves the hooks in force (each pod's `failClosed` then decides), and the next node finds them:
-/// maps are taken over with their contents, links keep their place and get this build's programs.
+/// Everything it makes is pinned, so a node that is killed leaves the hooks in force (each pod's `failClosed` then decides), and the next
+/// node finds them: maps are taken over with their contents, links keep their place and get this build's programs.
 ///
 /// One thread owns it. Not `Sendable`.
 public final class Capture {
@@ -34,10 +34,11 @@ public final class Capture {
     /// An mmapable array of u64, one slot for each worker, to stamp with CLOCK_MONOTONIC nanoseconds every 100 ms. The hooks take the proxy for gone
     /// when no worker's stamp is younger than 2 s. Belongs to this object; for the proxy.
     public var heartbeat: Int32 { maps.heartbeat.number }
-    /// The same map through a descriptor that only reads. It cannot be mapped (Linux maps BPF maps shared only, and a read-only descriptor never shared):
-    /// read all slots at once with BPF_MAP_LOOKUP_ELEM of key 0 (`clinux_bpf_read`), which needs no privilege.
+    /// The same map through a descriptor that only reads. It cannot be mapped (Linux maps BPF maps shared only, and a read-only descriptor
+    /// never shared): read all slots at once with BPF_MAP_LOOKUP_ELEM of key 0 (`clinux_bpf_read`), which needs no privilege.
     public var heartbeatReadOnly: Int32 { maps.heartbeatReader.number }
-    /// An mmapable array of u64, one counter for each of ``verdictNames``. The map is frozen: programs count in it, processes can only read it (PROT_READ).
+    /// An mmapable array of u64, one counter for each of ``verdictNames``. The map is frozen: programs count in it, processes can only
+    /// read it (PROT_READ).
     public var verdicts: Int32 { maps.verdicts.number }
 
     /// Loads, attaches and pins the hooks, or takes over those a previous node left.

@@ -112,7 +112,10 @@ public struct PodState: ControlPayload {
     /// Why it is refused or pending; empty otherwise.
     public var reason: String
 
-    public init(uid: String, state: State, pod: UInt32 = 0, namespaceCookie: UInt64 = 0, listeners: UInt8 = 0, olderConnections: UInt32 = 0, reason: String = "") {
+    public init(
+        uid: String, state: State, pod: UInt32 = 0, namespaceCookie: UInt64 = 0, listeners: UInt8 = 0, olderConnections: UInt32 = 0,
+        reason: String = ""
+    ) {
         self.uid = uid; self.state = state; self.pod = pod; self.namespaceCookie = namespaceCookie
         self.listeners = listeners; self.olderConnections = olderConnections; self.reason = reason
     }

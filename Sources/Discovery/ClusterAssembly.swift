@@ -61,14 +61,16 @@ struct ClusterAssembly {
             guard pod.phase != .succeeded, pod.phase != .failed else { continue }
             let uid = pod.uid
             guard uids.insert(uid).inserted else {
-                report(entry, pod.metadata, .pod, "metadata.uid", "“\(uid)” is the uid of another pod", remedy: "remove it, or give each pod its own")
+                report(
+                    entry, pod.metadata, .pod, "metadata.uid", "“\(uid)” is the uid of another pod", remedy: "remove it, or give each pod its own")
                 continue
             }
             var addresses: [IPAddress] = []
             // Host-network pods share the node's addresses: those identify no workload.
             for address in pod.usesHostNetwork ? [] : pod.addresses {
                 if let owner = owners[address] {
-                    report(entry, pod.metadata, .pod, "status.podIPs", "\(address) is the address of Pod \(owner) too", remedy: "give each pod its own address")
+                    let reason = "\(address) is the address of Pod \(owner) too"
+                    report(entry, pod.metadata, .pod, "status.podIPs", reason, remedy: "give each pod its own address")
                 } else {
                     owners[address] = "\(pod.metadata.namespace)/\(pod.metadata.name)"
                     addresses.append(address)

@@ -76,8 +76,8 @@ func start(_ program: ChildProgram, incarnation: UInt32, stockChannels: Int, cgr
             program.path.withCString { path in
                 theirs.withUnsafeBufferPointer { descriptors in
                     var child = clinux_spawn(
-                        path: path, arguments: arguments, environment: environment, descriptors: descriptors.baseAddress, descriptor_count: descriptors.count,
-                        cgroup_procs: entrance, user: program.user)
+                        path: path, arguments: arguments, environment: environment, descriptors: descriptors.baseAddress,
+                        descriptor_count: descriptors.count, cgroup_procs: entrance, user: program.user)
                     return clinux_spawn_child(&child, &stage)
                 }
             }

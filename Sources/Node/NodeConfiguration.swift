@@ -51,7 +51,9 @@ public struct NodeConfiguration: Equatable, Sendable {
         podsCgroup = Self.withoutTrailingSlash(wantedPodsCgroup ?? usual ?? mount)
         weftCgroup = Self.withoutTrailingSlash(wantedWeftCgroup ?? mount + "/weft")
         for (path, option) in [(podsCgroup, "--pods-cgroup"), (weftCgroup, "--weft-cgroup")] {
-            guard path == mount || NamespaceRoot.isBelow(path, root: mount) else { throw .usage("\(option) \(path) is not below the v2 hierarchy at \(mount)") }
+            guard path == mount || NamespaceRoot.isBelow(path, root: mount) else {
+                throw .usage("\(option) \(path) is not below the v2 hierarchy at \(mount)")
+            }
         }
         guard access(podsCgroup + "/cgroup.procs", F_OK) == 0 else { throw .usage("--pods-cgroup \(podsCgroup) does not exist") }
         guard weftCgroup != mount else { throw .usage("--weft-cgroup must be a cgroup of its own below \(mount)") }

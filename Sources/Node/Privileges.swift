@@ -31,7 +31,8 @@ func reducePrivileges() throws(StartFault) {
     let result = clinux_reduce_capabilities(Capability.keptBits, &missing)
     if result == 0 { return }
     if missing != 0 {
-        throw .lacking("weft node lacks \(Capability.names(of: missing).joined(separator: ", ")): run it as root with these capabilities (in a container: securityContext.capabilities.add)")
+        let names = Capability.names(of: missing).joined(separator: ", ")
+        throw .lacking("weft node lacks \(names): run it as root with these capabilities (in a container: securityContext.capabilities.add)")
     }
     throw .failed("cannot reduce capabilities: \(errorText(-result))")
 }

@@ -60,7 +60,8 @@ struct ShardStore: ~Copyable {
         let changes = next.values.sorted { ($0.family, $0.index) < ($1.family, $1.index) }
         for change in changes {
             let key = Key(family: change.family, index: change.index)
-            let previous = change.shard.map { kept.updateValue(Shard(version: change.version, descriptor: $0), forKey: key) } ?? kept.removeValue(forKey: key)
+            let previous = change.shard.map { kept.updateValue(Shard(version: change.version, descriptor: $0), forKey: key) }
+                ?? kept.removeValue(forKey: key)
             if let previous { clinux_close(previous.descriptor) }
         }
         next = [:]

@@ -9,12 +9,15 @@ extension Supervisor {
         let incarnation = proxy.incarnation
         let stockDescriptors = (0..<configuration.workers).map { "\(4 + $0)" }.joined(separator: ",")
         let program = ChildProgram(
-            path: configuration.proxyPath, arguments: ["--control-fd", "3", "--stock-fds", stockDescriptors], user: uid_t(CLINUX_PROXY_USER), room: .proxy)
+            path: configuration.proxyPath, arguments: ["--control-fd", "3", "--stock-fds", stockDescriptors],
+            user: uid_t(CLINUX_PROXY_USER), room: .proxy)
         do throws(StartFault) {
             let child = try start(program, incarnation: incarnation, stockChannels: configuration.workers, cgroups: cgroups)
             proxy.state = .running(child)
             poller.watch(child.channel.descriptor, for: .proxy(incarnation: incarnation))
-            for (worker, channel) in child.stock.enumerated() { poller.watch(channel.descriptor, for: .stock(incarnation: incarnation, worker: worker)) }
+            for (worker, channel) in child.stock.enumerated() {
+                poller.watch(channel.descriptor, for: .stock(incarnation: incarnation, worker: worker))
+            }
             Log.info("proxy started", ("pid", "\(child.pid)"), ("incarnation", "\(incarnation)"))
             appliedGeneration = nil
             tellProxyEverything(child)
@@ -30,8 +33,8 @@ extension Supervisor {
     /// With listeners first it would judge the queued connections by tables it does not have yet (503 for every service, seen under load).
     private func tellProxyEverything(_ child: RunningChild) {
         child.channel.send(ProxyHello(
-            incarnation: child.incarnation, workers: UInt32(configuration.workers), nodeName: configuration.nodeName, descriptorLimit: descriptorLimit,
-            heartbeat: capture.heartbeat, counters: counters))
+            incarnation: child.incarnation, workers: UInt32(configuration.workers), nodeName: configuration.nodeName,
+            descriptorLimit: descriptorLimit, heartbeat: capture.heartbeat, counters: counters))
         for shard in shards.all() { child.channel.send(shard) }
         if let generation = shards.generation { child.channel.send(SnapshotComplete(generation: generation)) }
         for enrolment in pods.values.compactMap(\.enrolment).sorted(by: { $0.number < $1.number }) { tellProxy(of: enrolment) }
@@ -50,7 +53,8 @@ extension Supervisor {
         func listener(_ descriptor: Int32, _ role: ListenerAdded.Role, _ family: SocketFamily) {
             guard descriptor >= 0 else { return }
             sendToProxy(ListenerAdded(
-                pod: enrolment.number, role: role, destinationFrom: role == .outbound ? .captured : .socketName, family: family, listener: descriptor))
+                pod: enrolment.number, role: role, destinationFrom: role == .outbound ? .captured : .socketName, family: family,
+                listener: descriptor))
         }
         listener(enrolment.listeners.outbound4, .outbound, .ipv4)
         listener(enrolment.listeners.outbound6, .outbound, .ipv6)
@@ -60,7 +64,8 @@ extension Supervisor {
 
     func tellProxyOfSettings(_ enrolment: Enrolment) {
         sendToProxy(PodAdded(
-            pod: enrolment.number, namespaceCookie: enrolment.before.namespaceCookie, addresses: enrolment.applied.addresses, flags: enrolment.applied.flags))
+            pod: enrolment.number, namespaceCookie: enrolment.before.namespaceCookie, addresses: enrolment.applied.addresses,
+            flags: enrolment.applied.flags))
     }
 
     func takeFromProxy(_ message: ControlMessage) throws(ControlFault) {

@@ -32,7 +32,8 @@ extension Supervisor {
             case .failure(let fault): refuse(fault.number)
             case .success(let sockets):
                 // Without room the worker is not reading: the sockets are closed, and it asks again.
-                if !channel.sendNow(SocketsMade(pod: wanted.pod, family: wanted.family, socketKind: wanted.socketKind, sockets: sockets)) { refuse(EAGAIN) }
+                let made = SocketsMade(pod: wanted.pod, family: wanted.family, socketKind: wanted.socketKind, sockets: sockets)
+                if !channel.sendNow(made) { refuse(EAGAIN) }
                 for socket in sockets { clinux_close(socket) }
             }
         }
