@@ -1,3 +1,4 @@
+import Agent
 import ArgumentParser
 import Glibc
 import Node
@@ -19,14 +20,15 @@ struct NodeCommand: ParsableCommand {
     var nodeName: String
     @Option(help: ArgumentHelp("Directory for sockets and state.", valueName: "dir"))
     var stateDir: String = "/run/weft"
-    @Option(help: ArgumentHelp("Parent of the pods' cgroups in the v2 hierarchy (default: kubepods.slice or kubepods, else the root).", valueName: "path"))
+    @Option(help: ArgumentHelp(
+        "Parent of the pods' cgroups in the v2 hierarchy (default: kubepods.slice or kubepods, else the root).", valueName: "path"))
     var podsCgroup: String?
     @Option(help: ArgumentHelp("Weft's own v2 cgroup (default: weft below the v2 mount).", valueName: "path"))
     var weftCgroup: String?
     @Option(help: ArgumentHelp("Workers of the proxy (default: cores, at most the CPU quota and 8).", valueName: "count"))
     var workers: Int?
     @Option(help: ArgumentHelp("Where metrics and health are served.", valueName: "address:port"))
-    var metricsAddress: String = "0.0.0.0:15020"
+    var metricsAddress = ListenAddress(host: "0.0.0.0", port: 15020)
     @Option(help: ArgumentHelp("The proxy's executable (default: weft-proxy beside this one).", valueName: "path"))
     var proxy: String?
     @Option(help: ArgumentHelp("The compiled hooks (default: capture.bpf.o beside this executable).", valueName: "path"))
@@ -40,7 +42,7 @@ struct NodeCommand: ParsableCommand {
         do throws(StartFault) {
             let configuration = try NodeConfiguration(
                 manifests: manifests, nodeName: nodeName, stateDirectory: stateDir, podsCgroup: podsCgroup, weftCgroup: weftCgroup, workers: workers,
-                metricsAddress: metricsAddress, proxyPath: proxy, bpfObject: bpfObject, namespacesRoot: namespacesRoot)
+                metricsAddress: metricsAddress.description, proxyPath: proxy, bpfObject: bpfObject, namespacesRoot: namespacesRoot)
             if cleanup { try NodeProcess.cleanUp(configuration) } else { try NodeProcess.run(configuration) }
         } catch {
             "weft node: \(error.message)\n".withCString { _ = write(2, $0, strlen($0)) }
