@@ -276,3 +276,34 @@ def test_server_first_protocols_do_not_stall(shop):
             near.sendall(b"QUIT\r\n")
             assert far.recv(64) == b"QUIT\r\n"
             far.close()
+
+
+def test_a_client_that_says_nothing_and_half_closes_is_answered(shop):
+    """`nc -N host 13 </dev/null`: the client ends its side at once and reads what the server has to say."""
+    with shop.cart.listen(9011) as listener:
+        listener.settimeout(10)
+        for address in (shop.cart.ip, shop.cart.ip6):
+            with shop.web.connect(address, 9011, timeout=5) as near:
+                near.shutdown(socket.SHUT_WR)
+                far, _ = listener.accept()
+                with far:
+                    far.settimeout(5)
+                    assert far.recv(64) == b""
+                    far.sendall(b"noon\r\n")
+                assert near.recv(64) == b"noon\r\n"
+                assert near.recv(64) == b""
+
+
+@pytest.mark.parametrize("line", [b"GET key\r\n", b"HEAD 17\r\n", b"*1\r\n$4\r\nPING\r\n"])
+def test_commands_that_only_begin_like_http_reach_their_server(shop, line):
+    """Redis and NNTP know commands called GET and HEAD; on a port nobody declared they are theirs."""
+    with shop.stock.listen(9012) as listener:
+        listener.settimeout(10)
+        with shop.web.connect(shop.stock.ip, 9012, timeout=5) as near:
+            near.sendall(line)
+            far, _ = listener.accept()
+            with far:
+                far.settimeout(5)
+                assert far.recv(64) == line
+                far.sendall(b"+OK\r\n")
+                assert near.recv(64) == b"+OK\r\n"

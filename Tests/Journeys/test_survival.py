@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import stat
+import subprocess
 import time
 
 import pytest
@@ -195,6 +196,40 @@ def bpf(kind):
     return json.loads(run("bpftool", "-j", kind, "show"))
 
 
+def test_two_nodes_of_one_name(fresh):
+    """A second node of the same name is refused, and so is cleaning up under the first, even with another state directory."""
+    shop = fresh()
+    first = shop.nodes[0].weft
+    other = first.command()
+    other[other.index("--state-dir") + 1] = str(shop.directory / "another-state")
+    with Load(shop.web, shop.both[0], 80, "-c", 2, "-d", 3, "-r", 100) as running:
+        for command in (other, [*other, "--cleanup"], first.command(), first.command("--cleanup")):
+            done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+            assert done.returncode == 1 and "another weft node" in done.stderr, (done.returncode, done.stderr[-500:])
+        report = running.report()
+    assert report["err_connect"] == 0 and report["non200"] == 0, report
+    assert way(shop.web, shop.stock, shop.stock.ip, 9017)[0] == "meshed"
+    assert first.enrolled() >= {"web", "cart"}
+
+
+def test_a_pod_replaced_behind_our_back(fresh):
+    """Its namespace is destroyed and made anew, same name, same addresses, same manifest: the new one is captured."""
+    shop = fresh()
+    node = shop.nodes[0]
+    old = shop.web
+    run("ip", "-n", node.netns, "link", "del", "p-web")
+    old.remove()
+    node._next_index = 11
+    new = node.pod("web")
+    def listens():
+        return all(run("ip", "netns", "exec", new.netns, "ss", "-Hltn", f"sport = :{port}").strip() for port in (15001, 15006))
+    eventually(listens, within=5, what="the new pod has its doors")
+    eventually(lambda: "web" in node.weft.enrolled(), within=5)
+    assert way(new, shop.stock, shop.stock.ip, 9018)[0] == "meshed"
+    assert way(shop.till, new, new.ip, 9018)[0] == "meshed"
+    assert node.weft.stop() == 0 and node.weft.leftovers() == []
+
+
 def test_a_clean_stop_leaves_nothing(fresh):
     """Programs, maps, pins, listeners, rules: gone; and traffic goes on without Weft."""
     known = {program["id"] for program in bpf("prog")}
@@ -221,7 +256,6 @@ def test_weft_says_what_a_machine_lacks(fresh):
     from mesh import WeftNode
     command = WeftNode(shop.nodes[0]).command()
     command = [part.replace("+bpf,", "") for part in command]
-    import subprocess
     done = subprocess.run(command, capture_output=True, text=True, timeout=20)
     assert done.returncode == 69, (done.returncode, done.stderr[-500:])
     assert "bpf" in done.stderr.lower()
