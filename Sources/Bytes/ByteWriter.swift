@@ -35,19 +35,23 @@ public struct ByteWriter {
         return start
     }
 
+    /// Writes one byte; like every `write`, wholly or, when there is no room, not at all.
     @inlinable public mutating func write(_ byte: UInt8) {
         take(1)?.storeBytes(of: byte, as: UInt8.self)
     }
 
+    /// Writes the UTF-8 bytes of a text that is part of the program.
     @inlinable @inline(__always) public mutating func write(_ text: StaticString) {
         take(text.utf8CodeUnitCount)?.copyMemory(from: text.utf8Start, byteCount: text.utf8CodeUnitCount)
     }
 
+    /// Copies bytes.
     @inlinable public mutating func write(_ bytes: UnsafeRawBufferPointer) {
         guard let source = bytes.baseAddress else { return }
         take(bytes.count)?.copyMemory(from: source, byteCount: bytes.count)
     }
 
+    /// Copies `count` bytes.
     @inlinable public mutating func write(_ source: UnsafeRawPointer, count: Int) {
         take(count)?.copyMemory(from: source, byteCount: count)
     }

@@ -99,6 +99,7 @@ public struct AgentHello: ControlPayload {
 /// node → agent: what became of an enrolment.
 public struct PodState: ControlPayload {
     public static let kind = ControlKind.podState
+    /// `refused`: only another wish helps; `gone`: nothing of the pod is left in the kernel.
     public enum State: UInt8, Sendable { case pending = 1, enrolled = 2, refused = 3, gone = 4 }
     public var uid: String
     public var state: State
@@ -142,7 +143,9 @@ public struct PodState: ControlPayload {
 /// node → agent: how a process that node supervises is doing.
 public struct ProcessState: ControlPayload {
     public static let kind = ControlKind.processState
+    /// Of whom is spoken.
     public enum Process: UInt8, Sendable { case proxy = 1 }
+    /// `stale`: it runs, but its heartbeat is too old; `down`: it does not run.
     public enum State: UInt8, Sendable { case starting = 1, ready = 2, stale = 3, down = 4 }
     public var process: Process
     public var processID: UInt32

@@ -2,6 +2,7 @@ import Glibc
 
 /// The bytes of every manifest of a directory at one moment.
 public struct DirectoryReading: Sendable, Equatable {
+    /// What came of reading one manifest.
     public enum File: Sendable, Equatable {
         case bytes([UInt8])
         /// There, but not readable; the text says why.

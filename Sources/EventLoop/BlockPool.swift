@@ -35,6 +35,7 @@ public struct BlockPool: ~Copyable {
         return UInt32(touched - 1)
     }
 
+    /// The block may be lent again; what it holds is not erased.
     public mutating func giveBack(_ block: UInt32) {
         precondition(Int(block) < touched && lent > 0, "a block was given back that was never lent")
         nextFree[Int(block)] = firstFree
@@ -42,6 +43,7 @@ public struct BlockPool: ~Copyable {
         lent -= 1
     }
 
+    /// `blockBytes` bytes, the borrower's until it gives the block back.
     public func memory(of block: UInt32) -> UnsafeMutableRawPointer { base + Int(block) * blockBytes }
 
     deinit { munmap(base, blockBytes * capacity) }

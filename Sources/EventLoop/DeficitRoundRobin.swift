@@ -63,6 +63,7 @@ public struct DeficitRoundRobin: ~Copyable {
 
     public var isEmpty: Bool { queuedItems == 0 }
 
+    /// Whether the item waits for its turn.
     public func isQueued(_ item: UInt32) -> Bool { links[Int(item)] & Self.queuedMark != 0 }
 
     /// Nanoseconds charged to `flow` so far.
@@ -71,6 +72,7 @@ public struct DeficitRoundRobin: ~Copyable {
     /// What serving one item of `flow` has cost lately, in nanoseconds.
     public func itemCost(of flow: UInt32) -> Int64 { flows[Int(flow)].itemCost }
 
+    /// Items of `flow` that wait.
     public func queued(in flow: UInt32) -> UInt32 { flows[Int(flow)].queued }
 
     /// Puts `item` at the end of its flow's queue, unless it waits already.

@@ -22,6 +22,7 @@ public final class Mailbox<Message: Sendable>: Sendable {
         precondition(bell >= 0, "no descriptor for a mailbox")
     }
 
+    /// Leaves a letter; from any thread. Allocates: for hand-overs and configuration, not for requests.
     public func post(_ message: Message) {
         let letter = UnsafeMutablePointer<Letter>.allocate(capacity: 1)
         letter.initialize(to: Letter(message: message, next: nil))

@@ -66,6 +66,7 @@ public struct Poller: ~Copyable {
         return count < 0 ? 0 : Int(count)      // EINTR: nothing happened
     }
 
+    /// Event `index` of the last `wait`: whose it is, and what has happened.
     @inlinable public func event(_ index: Int) -> (token: Token, readiness: Readiness) {
         (Token(raw: clinux_event_token(events, Int32(truncatingIfNeeded: index))),
          Readiness(epoll: clinux_event_flags(events, Int32(truncatingIfNeeded: index))))

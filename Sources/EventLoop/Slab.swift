@@ -59,6 +59,7 @@ public struct Slab<Element: ~Copyable>: ~Copyable {
         occupied -= 1
     }
 
+    /// Whether an element lives at `index` now; a token also tells whether it is still the same one.
     @inlinable public func isOccupied(_ index: UInt32) -> Bool { Int(index) < touched && generations[Int(index)] & 1 == 1 }
 
     /// The token of the element now living at `index`.

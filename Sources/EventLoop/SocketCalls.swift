@@ -9,9 +9,11 @@ public enum Transfer: Equatable, Sendable {
     case wouldBlock
     /// The peer ended its side in order.
     case ended
+    /// The connection is of no use any more; the errno.
     case failed(Int32)
 }
 
+/// Reads at most `count` bytes, of which there must be some room: 0 bytes read are the peer's end.
 @inlinable public func receive(_ descriptor: Int32, into memory: UnsafeMutableRawPointer, count: Int) -> Transfer {
     let moved = clinux_receive(descriptor, memory, UInt(bitPattern: count))
     if moved > 0 { return .moved(moved) }
@@ -20,6 +22,7 @@ public enum Transfer: Equatable, Sendable {
     return code == EAGAIN ? .wouldBlock : .failed(code)
 }
 
+/// Sends what the socket takes at once, perhaps not all. Never raises SIGPIPE.
 @inlinable public func transmit(_ descriptor: Int32, _ memory: UnsafeRawPointer, count: Int) -> Transfer {
     let moved = clinux_transmit(descriptor, memory, UInt(bitPattern: count))
     if moved >= 0 { return .moved(moved) }

@@ -52,6 +52,7 @@ public struct TimerWheel: ~Copyable {
     /// Whether a deadline is ahead.
     public func isSet(_ index: UInt32) -> Bool { entries.base[Int(index)].deadline != 0 }
 
+    /// No deadline any more. The entry stays filed and is ignored when its slot comes up.
     public mutating func clear(_ index: UInt32) { entries.base[Int(index)].deadline = 0 }
 
     /// Takes the entry off the wheel: its place is about to be given to someone else.
@@ -60,6 +61,7 @@ public struct TimerWheel: ~Copyable {
         if entries.base[Int(index)].filed != 0 { unlink(index) }
     }
 
+    /// Whether a slot has come up, so that `takeDue` may find something.
     @inlinable public func isDue(_ now: Nanoseconds) -> Bool { now >= nextTickStart }
 
     /// When the next slot comes up.

@@ -7,12 +7,14 @@ public enum ShardHash {
     @inlinable static var third: UInt64 { 0x8ebc_6af0_9c88_c6e3 }
     @inlinable static var fourth: UInt64 { 0x5899_65cc_7537_4cc3 }
 
+    /// One step: both halves of the 128-bit product, folded.
     @inlinable
     public static func mix(_ left: UInt64, _ right: UInt64) -> UInt64 {
         let product = left.multipliedFullWidth(by: right)
         return product.high ^ product.low
     }
 
+    /// An address's key.
     @inlinable
     public static func of(_ address: IPAddress) -> UInt64 {
         mix(address.high ^ first, address.low ^ second)

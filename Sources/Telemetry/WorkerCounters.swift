@@ -59,9 +59,11 @@ public struct WorkerCounters: @unchecked Sendable {
 
     // MARK: Pods
 
+    /// Raises a pod's counter or gauge.
     @inlinable
     public func add(_ counter: PodCounter, to pod: PodSlot, _ amount: UInt64 = 1) { add(at: offset(of: counter, pod), amount) }
 
+    /// Lowers a pod's gauge. What another worker raised may be lowered here: the reader adds them all up.
     @inlinable
     public func subtract(_ gauge: PodCounter, from pod: PodSlot, _ amount: UInt64 = 1) { add(at: offset(of: gauge, pod), 0 &- amount) }
 
@@ -89,7 +91,9 @@ public struct WorkerCounters: @unchecked Sendable {
 
     // MARK: Opaque connections
 
+    /// A connection has reached its upstream.
     @inlinable public func opened(_ series: TCPSeries) { add(at: tcp(series, 0), 1) }
+    /// A connection that was counted as opened has ended.
     @inlinable public func closed(_ series: TCPSeries) { add(at: tcp(series, 1), 1) }
     /// Bytes to the downstream (Istio: sent in response).
     @inlinable public func sent(_ series: TCPSeries, bytes: UInt64) { add(at: tcp(series, 2), bytes) }

@@ -111,13 +111,19 @@ public struct PoolTable: ~Copyable {
         if pools[index].members == 0 { erase(index) }
     }
 
+    /// How long a connection of the pool may rest: see `IdleLimit`.
     public func idleLimitMilliseconds(of pool: UInt32) -> UInt32 { pools[Int(pool)].limit.milliseconds }
 
+    /// What all connections of the pool have in common.
     public func key(of pool: UInt32) -> PoolKey { pools[Int(pool)].key }
 
+    /// A server of the pool has said how long it keeps an idle connection.
     public mutating func heardKeepAlive(_ pool: UInt32, timeoutSeconds: Int) { pools[Int(pool)].limit.heard(timeoutSeconds: timeoutSeconds) }
 
-    public mutating func sawClose(_ pool: UInt32, restedMilliseconds: UInt64) { pools[Int(pool)].limit.sawClose(restedMilliseconds: restedMilliseconds) }
+    /// A server of the pool has closed a connection at rest.
+    public mutating func sawClose(_ pool: UInt32, restedMilliseconds: UInt64) {
+        pools[Int(pool)].limit.sawClose(restedMilliseconds: restedMilliseconds)
+    }
 
     // MARK: The hash table
 
