@@ -53,9 +53,9 @@ struct Worker: ~Copyable {
     /// Tokens of our own descriptors; no slab index reaches them.
     static let bellToken = Token(index: .max, generation: 1)
     static let stockToken = Token(index: .max - 1, generation: 1)
-    /// What a busy pod may spend before it is another's turn, and how long the loop serves before it asks epoll again. Alone: about fifty
+    /// What a busy pod may spend before it is another's turn, and how long the loop serves before it asks epoll again. Alone: about thirty
     /// small requests. With company: about four, for a quiet pod waits that long twice per request, for its head and for its reply.
-    var turnLength = TurnLength(aloneNanoseconds: 100_000, sharedNanoseconds: 25_000, memoryNanoseconds: 250_000_000)
+    var turnLength = TurnLength(aloneNanoseconds: 200_000, sharedNanoseconds: 25_000, memoryNanoseconds: 1_000_000_000)
     /// Several pods are at work: whatever one of them does in one go is kept short.
     var isShared = false
     static let housekeepingNanoseconds: Nanoseconds = 1_000_000_000

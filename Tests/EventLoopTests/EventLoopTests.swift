@@ -181,3 +181,29 @@ import Testing
         }
     }
 }
+
+@Suite struct TurnLengthTests {
+    @Test func turnsAreShortOnlyInCompany() {
+        var turns = TurnLength(aloneNanoseconds: 200, sharedNanoseconds: 25, memoryNanoseconds: 1_000)
+        turns.served(7, 10)
+        turns.served(7, 20)
+        #expect(!turns.isShared(20))
+        turns.served(8, 30)
+        turns.served(7, 40)
+        #expect(turns.isShared(1_039))
+        #expect(!turns.isShared(1_040))
+        turns.served(7, 2_000)
+        #expect(!turns.isShared(2_000))
+    }
+
+    @Test func aDeadlineThatWasSetAgainIsAhead() {
+        var wheel = TimerWheel(capacity: 4, now: 0)
+        wheel.set(1, at: TimerWheel.tickNanoseconds)
+        #expect(wheel.isSet(1))
+        var expired: [UInt32] = []
+        wheel.advance(to: TimerWheel.tickNanoseconds * 10) { expired.append($0) }
+        #expect(expired == [1] && !wheel.isSet(1))
+        wheel.set(1, at: TimerWheel.tickNanoseconds * 20)
+        #expect(wheel.isSet(1))
+    }
+}
