@@ -20,7 +20,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { connectionsMax = 262144, smallBody = 65536, chunk = 4 << 20 };
+enum { connectionsMax = 262144, smallBody = 65536, chunk = 4 << 20,
+    pieceMax = 128 << 10 }; // most bytes per system call, see lg.c
 struct conn {
     long long toDrain, toSend, size;
     char *partial;
@@ -57,6 +58,7 @@ static int sendLarge(int fd) {
         off_t offset = (c->size - c->toSend) % chunk;
         size_t want = chunk - offset;
         if ((long long)want > c->toSend) want = c->toSend;
+        if (want > pieceMax) want = pieceMax;
         ssize_t n = sendfile(fd, bodyFile, &offset, want);
         if (n < 0) {
             if (errno != EAGAIN) return drop(fd);
@@ -101,7 +103,7 @@ static int receive(int fd) {
     static char buffer[1 << 18];
     struct conn *c = all[fd];
     if (c->toDrain > 0) {
-        ssize_t n = recv(fd, NULL, c->toDrain > (8 << 20) ? (8 << 20) : c->toDrain, MSG_TRUNC);
+        ssize_t n = recv(fd, NULL, c->toDrain > pieceMax ? pieceMax : c->toDrain, MSG_TRUNC);
         if (n <= 0) return n < 0 && errno == EAGAIN ? 0 : drop(fd);
         c->toDrain -= n;
         return c->toDrain == 0 ? respond(fd, c->size) : 0;

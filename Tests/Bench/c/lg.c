@@ -126,6 +126,9 @@ static void fail(struct conn *c) {
     if (!holdIdle && active) open_(c);
 }
 
+// Most bytes per system call: on a kernel without preemption nobody else gets the core, whatever his priority, until the call returns.
+enum { pieceMax = 128 << 10 };
+
 static void push(struct conn *c) {
     size_t total = requestBytes + (postBytes > 0 ? postBytes : 0);
     while (c->written < total) {
@@ -133,8 +136,8 @@ static void push(struct conn *c) {
         int parts = 0;
         if (c->written < (size_t)requestBytes) {
             part[parts++] = (struct iovec){request + c->written, requestBytes - c->written};
-            if (postBytes > 0) part[parts++] = (struct iovec){body, postBytes};
-        } else part[parts++] = (struct iovec){body + c->written - requestBytes, total - c->written};
+            if (postBytes > 0) part[parts++] = (struct iovec){body, postBytes < pieceMax ? postBytes : pieceMax};
+        } else part[parts++] = (struct iovec){body + c->written - requestBytes, total - c->written < pieceMax ? total - c->written : pieceMax};
         struct msghdr m = {.msg_iov = part, .msg_iovlen = parts};
         ssize_t n = sendmsg(c->fd, &m, MSG_NOSIGNAL);
         if (n < 0) {
@@ -241,7 +244,7 @@ static void pull(struct conn *c) {
             return;
         }
     } else {
-        size_t want = slowBytes ? (size_t)slowBytes : 8u << 20;
+        size_t want = slowBytes ? (size_t)slowBytes : pieceMax;
         n = recv(c->fd, NULL, c->remaining > (long long)want ? want : (size_t)c->remaining, MSG_TRUNC);
         if (n <= 0) {
             if (n == 0 || errno != EAGAIN) fail(c);
