@@ -1,5 +1,6 @@
 /* Shall this connect() go to the proxy? Decided here for both families; the hooks only translate. */
 #pragma once
+#include <asm/socket.h>
 #include <linux/errno.h>
 #include <linux/in.h>
 #include "address.h"
@@ -68,6 +69,15 @@ static __always_inline void forget(struct bpf_sock *sk)
 		bpf_sk_storage_delete(&destinations, multipath);
 }
 
+/* A socket tied to an interface (`curl --interface eth0`) would look for the proxy there, and the proxy is on lo: it is untied. The tie chose
+ * the way out, which the proxy's own socket takes anyway. Fails with EPERM where the kernel would not let the program do it (no CAP_NET_RAW). */
+static __always_inline bool untie_from_interface(struct bpf_sock_addr *ctx, struct bpf_sock *sk)
+{
+	char none = 0;
+
+	return !sk->bound_dev_if || bpf_setsockopt(ctx, SOL_SOCKET, SO_BINDTODEVICE, &none, sizeof(none)) == 0;
+}
+
 static __always_inline enum capture_verdict judge(struct bpf_sock_addr *ctx, struct bpf_sock *sk, const struct capture_destination *asked)
 {
 	__u64 network_namespace = bpf_get_netns_cookie(ctx);
@@ -93,6 +103,8 @@ static __always_inline enum capture_verdict judge(struct bpf_sock_addr *ctx, str
 		return unless_closed(pod, CAPTURE_PASSED_NO_LISTENER, CAPTURE_REFUSED_NO_LISTENER);
 	if (proxy_is_silent())
 		return unless_closed(pod, CAPTURE_PASSED_PROXY_SILENT, CAPTURE_REFUSED_PROXY_SILENT);
+	if (!untie_from_interface(ctx, sk))
+		return unless_closed(pod, CAPTURE_PASSED_NO_LISTENER, CAPTURE_REFUSED_NO_LISTENER);
 	if (!remember(sk, asked))
 		return unless_closed(pod, CAPTURE_PASSED_NO_STORAGE, CAPTURE_REFUSED_NO_STORAGE);
 	return CAPTURE_REDIRECTED;

@@ -251,6 +251,21 @@ def test_a_program_may_bind_before_it_connects(shop):
             far.close()
 
 
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_program_may_tie_its_socket_to_an_interface(shop, family):
+    """`curl --interface eth0`: the proxy is on lo, and is reached all the same. A program without CAP_NET_RAW cannot be untied: it passes, counted."""
+    address = shop.both[0] if family == 4 else f"[{shop.both[1]}]"
+    assert shop.web.curl(f"http://{address}/s/10", "--interface", "eth0", "-o", "/dev/null", "-w", "%{http_code}", timeout=5) == "200"
+    def passed():
+        return shop.nodes[0].weft.metrics().sum("weft_capture_verdicts_total", verdict="passed_no_listener")
+    before = passed()
+    direct = shop.cart.ip if family == 4 else f"[{shop.cart.ip6}]"
+    done = shop.web.run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "curl", "-sS", "--max-time", "5", "--interface", "eth0",
+                        "-o", "/dev/null", "-w", "%{http_code}", f"http://{direct}:8080/s/10")
+    assert done.stdout == "200"
+    eventually(lambda: passed() == before + 1, what="the verdict is counted")
+
+
 def test_a_dead_destination_is_refused_not_swallowed(shop):
     """Nobody listens there: the client is told, soon."""
     made = shop.web.socket(socket.AF_INET)
