@@ -9,7 +9,10 @@ quiet pod's packets too, and would otherwise wait a scheduler's tick of 4 ms beh
 
 import json
 import os
+import signal
+import statistics
 import subprocess
+import time
 
 import pytest
 
@@ -19,6 +22,7 @@ from shop import Load, serve, target
 pytestmark = pytest.mark.exclusive
 
 PROXY_CORE, LOAD_CORE = 1, 0
+SLICES = 5
 NOISE = {
     "connections": ["-x", "-c", 64],
     "large heads": ["-c", 64, "-g", 30_000],
@@ -77,12 +81,44 @@ def street():
         _close(world)
 
 
-def quiet(street, seconds=2.5):
+def quiet(street, seconds=1.0):
     """p99 of the quiet pod in microseconds."""
-    done = street.quiet.run("taskset", "-c", LOAD_CORE, "chrt", "-f", 20, TOOLS / "lg", "-t", target(street.cart.ip, 8080), "-c", 4, "-d", seconds, "-r", 200, "-p", "/s/512")
+    done = street.quiet.run("taskset", "-c", LOAD_CORE, "chrt", "-f", 20, TOOLS / "lg", "-t", target(street.cart.ip, 8080), "-c", 4, "-d", seconds, "-r", 400, "-p", "/s/512")
     report = json.loads(done.stdout)
     assert (report["non200"], report["err_inflight"], report["err_connect"]) == (0, 0, 0), report
     return report["p99"]
+
+
+def compare(street, noise):
+    """The quiet pod's p99 alone and beside the noise, each the median of slices taken in turn, and how busy the proxy was beside it.
+
+    One look at each would compare two moments of the machine: a virtual one is now and then taken away for some milliseconds, and
+    five such answers are a p99 of 400.
+    """
+    alone, beside, busy = [], [], []
+    with Load(street.noisy, street.yard.ip, 8080, "-e", "-d", 60, *NOISE[noise]) as flood:
+        pid = flood.process.pid
+        subprocess.run(["taskset", "-a", "-p", "-c", str(LOAD_CORE), str(pid)], check=True, capture_output=True)
+        subprocess.run(["chrt", "-i", "-p", "0", str(pid)], check=True, capture_output=True)
+        for _ in range(SLICES):
+            os.kill(pid, signal.SIGCONT)
+            before, started = processor_time(street), time.monotonic()
+            beside.append(quiet(street))
+            busy.append((processor_time(street) - before) / (time.monotonic() - started))
+            os.kill(pid, signal.SIGSTOP)
+            settle(street)
+            alone.append(quiet(street))
+    return statistics.median(alone), statistics.median(beside), statistics.median(busy)
+
+
+def settle(street):
+    """Until the proxy has worked off what the stopped neighbour left: a tenth of a second with at most one tick of work."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        before = processor_time(street)
+        time.sleep(0.1)
+        if processor_time(street) - before <= 0.01:
+            return
 
 
 @pytest.mark.parametrize("noise", NOISE)
@@ -90,13 +126,7 @@ def test_a_noisy_neighbour(street, noise):
     """At most two repeats: the machine may be disturbed by others, the proxy may not."""
     tries = []
     for _ in range(3):
-        alone = quiet(street)
-        with Load(street.noisy, street.yard.ip, 8080, "-e", "-d", 30, *NOISE[noise]) as flood:
-            subprocess.run(["taskset", "-a", "-p", "-c", str(LOAD_CORE), str(flood.process.pid)], check=True, capture_output=True)
-            subprocess.run(["chrt", "-i", "-p", "0", str(flood.process.pid)], check=True, capture_output=True)
-            busy = processor_time(street)
-            beside = quiet(street)
-            busy = (processor_time(street) - busy) / 2.5
+        alone, beside, busy = compare(street, noise)
         tries.append(f"{alone:.0f} → {beside:.0f} µs, proxy {busy:.0%} busy")
         assert busy > LEAST_BUSY.get(noise, 0.3), f"the neighbour is not noisy: {tries}"
         if beside < 2 * alone:
