@@ -16,6 +16,8 @@ public struct ProxyLimits: Sendable {
     public var connectMilliseconds = Limits.connectTimeoutMilliseconds
     public var replyMilliseconds = Limits.replyTimeoutMilliseconds
     public var detectionMilliseconds = Limits.detectionTimeoutMilliseconds
+    /// A connection that has rested so long after its first reply will not be closed because of it.
+    public var provenRestMilliseconds = 20
     /// Without a byte in either direction of a body in progress.
     public var stallMilliseconds = 60_000
     /// An opaque connection without a byte in either direction. TCP itself has no such limit; two hours is its keep-alive interval.

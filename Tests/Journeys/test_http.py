@@ -151,6 +151,17 @@ def test_http_1_0_servers_and_bodies_until_close(shop, server):
         assert client.get("/").body == b"until the end" * 1000
 
 
+def test_a_server_that_closes_after_each_reply_unannounced(shop, server):
+    """It answers as if it kept the connection, then closes. A POST that follows at once cannot be sent twice, and must not need to be."""
+    def conversation(connection):
+        Request.read(Wire(connection))
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    with scripted(server, conversation=conversation) as backend, dial(shop, backend) as client:
+        for _ in range(200):
+            client.send("POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 4\r\n\r\nbody")
+            assert client.reply().status == 200
+
+
 def test_absolute_form(shop, backend):
     """A proxy-style target is understood; Host comes from it, and the backend gets origin form."""
     with dial(shop, backend) as client:
