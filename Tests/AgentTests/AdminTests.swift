@@ -9,6 +9,9 @@ import Testing
 
 /// What the agent shows, asked for over its admin socket as anyone would.
 @Suite struct AdminTests {
+    /// Nobody answered there, or not in HTTP.
+    private struct NotServed: Error { let path: String }
+
     /// A running admin server; asks are plain HTTP/1.0 over the unix socket.
     private final class Desk: Sendable {
         let scene: Scene
@@ -34,7 +37,7 @@ import Testing
                 }
             }
             let parts = text.split(separator: "\r\n\r\n", maxSplits: 1, omittingEmptySubsequences: false)
-            let status = Int(text.split(separator: " ")[1]) ?? 0
+            guard parts.count == 2, let status = text.split(separator: " ").dropFirst().first.flatMap({ Int($0) }) else { throw NotServed(path: path) }
             let isChunked = parts[0].lowercased().contains("transfer-encoding: chunked")
             return (status, isChunked ? Self.dechunked(String(parts[1])) : String(parts[1]))
         }
@@ -50,10 +53,11 @@ import Testing
                     $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size)) == 0 }
                 }
             }
-            // The path appears with bind and takes connections a moment later, with listen.
-            var attempts = 0
-            while !connected(), attempts < 200 {
-                attempts += 1
+            // The path appears with bind and takes connections a moment later, with listen; beside the fuzzers, which keep every thread of the
+            // pool busy for seconds, the server's start waits its turn.
+            let deadline = ContinuousClock.now + .seconds(60)
+            while !connected() {
+                guard ContinuousClock.now < deadline else { throw NotServed(path: path) }
                 usleep(10_000)
             }
             _ = request.withCString { write(descriptor, $0, strlen($0)) }
