@@ -59,7 +59,7 @@ import Testing
         }
 
         func isClosed() async throws -> Bool {
-            for _ in 0..<200 {
+            for _ in 0..<3_000 {
                 var byte: UInt8 = 0
                 if read(reading, &byte, 1) == 0 { return true }
                 try await Task.sleep(for: .milliseconds(10))

@@ -25,7 +25,7 @@ import Testing
             watch = try DirectoryWatch(place.directory, timing: timing)
         }
 
-        func next(within seconds: Double = 8) async -> [String: String]? {
+        func next(within seconds: Double = 60) async -> [String: String]? {
             await withTaskGroup(of: DirectoryReading?.self) { group in
                 group.addTask { await watch.readings.first { _ in true } }
                 group.addTask {
