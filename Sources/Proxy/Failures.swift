@@ -68,7 +68,7 @@ extension Worker {
         ledger.countFailure(failure)
         exchange.pointee.tried = EndpointAddress(address: exchange.pointee.target.address, port: exchange.pointee.target.port)
 
-        let mayRetry = exchange.pointee.attempts < 2 && !exchange.pointee.replyHasBegun && !connection.pointee.isBroken
+        let mayRetry = exchange.pointee.attempts < Limits.attemptsPerRequestMax && !exchange.pointee.replyHasBegun && !connection.pointee.isBroken
             && failure.mayRetry(isIdempotent: exchange.pointee.method.isIdempotent, hasBody: exchange.pointee.hasBody)
         if mayRetry, let message = survivingMessage(exchange) {
             let host = exchange.pointee.isRelay ? UnsafeRawBufferPointer(start: nil, count: 0) : Self.host(in: bytes(of: message, exchange))

@@ -11,7 +11,6 @@ public enum ProxyFault: Error {
     case control(ControlFault)
     /// The node closed the control socket: it has ended, and so do we.
     case nodeGone
-    case unexpectedMessage
     case counters(CountersFault)
     case heartbeat
     case thread(errno: Int32)
