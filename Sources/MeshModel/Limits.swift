@@ -28,6 +28,10 @@ public enum Limits {
     public static let bufferedBytesPerPodMax = 32 << 20
     /// Requests of one pod that wait for an upstream connection.
     public static let pendingRequestsPerPodMax = 1_024
+    /// Streams of one pod's HTTP/2 connections that are open.
+    public static let streamsPerPodMax = 20_000
+    /// Streams of all pods that one worker carries at a time; what this reserves is address space.
+    public static let streamsPerWorkerMax = 1 << 17
     /// Idle upstream connections kept for one pod.
     public static let idleUpstreamsPerPodMax = 512
 

@@ -16,7 +16,7 @@ extension Worker {
         } else {
             exchange.pointee.reach = .socket
             stock.wait(exchanges.token(at: number), at: key)
-            deadlines.set(exchange.pointee.downstream, at: after(milliseconds: limits.connectMilliseconds))
+            setDeadline(exchange, number, milliseconds: limits.connectMilliseconds)
         }
         refill(key)
     }
@@ -43,7 +43,7 @@ extension Worker {
         ledger.count(.stockTaken)
         exchange.pointee.reach = .connecting
         let patience = exchange.pointee.isRelay ? limits.relayIdleMilliseconds : limits.replyMilliseconds
-        deadlines.set(exchange.pointee.downstream, at: after(milliseconds: connection.pointee.hasEnded ? limits.halfClosedMilliseconds : patience))
+        setDeadline(exchange, number, milliseconds: connection.pointee.hasEnded ? limits.halfClosedMilliseconds : patience)
         if let source = exchange.pointee.target.source {
             // A port of our own choice: the kernel's could be one this client uses towards this pod, and the connect would hang.
             var address = source.socketAddress(port: 0)
@@ -97,7 +97,7 @@ extension Worker {
         if !exchange.pointee.isRelay { keepForReplay(exchange, exchange.pointee.unsent.readable) }
         guard sendUnsent(number, exchange, upstream) else { return }
         if upstream.pointee.canRead { again(upstream, index) }
-        if upstream.pointee.output.isEmpty && (connection.pointee.canRead || connection.pointee.sawEnd) { again(connection, exchange.pointee.downstream) }
+        if upstream.pointee.output.isEmpty { requestMayContinue(number) }
     }
 
     /// Hands what waited for the connection to the kernel. False when the connection failed, and with it the attempt.

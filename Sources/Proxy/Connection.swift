@@ -28,6 +28,8 @@ enum Stage: UInt8 {
     case connecting
     /// Both: `exchange` is set. Left by `Finish` and `Failures`.
     case exchanging
+    /// Both: an HTTP/2 connection; `session` is set, its exchanges are those of its streams. Left by `Close`.
+    case multiplexing
     /// Both: bytes pass unread in both directions; `exchange` is set. Left by `Relay`.
     case relaying
     /// Upstream in its pool; no exchange, nothing buffered. Left by `Lease` and `Close`.
@@ -72,7 +74,10 @@ struct Connection: ~Copyable {
     var listener = ListenerKind()
     /// Place of the pod whose turn this connection's work is charged to.
     let pod: UInt32
+    /// HTTP/1 and opaque: the one exchange.
     var exchange = nobody
+    /// HTTP/2: the session.
+    var session = nobody
     /// Buffer memory charged to the pod.
     var charged: Int32 = 0
     var progress = HeadProgress()

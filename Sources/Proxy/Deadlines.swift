@@ -4,8 +4,18 @@ import HTTPCodec
 import Telemetry
 import Upstream
 
-// What happens when nothing happens. Each connection has one deadline; what it means follows from the stage.
+// What happens when nothing happens. Each connection has one deadline; what it means follows from the stage. An exchange has the deadline of
+// its HTTP/1 connection, which serves nobody else meanwhile, or, as a stream, one of its own.
 extension Worker {
+    /// When the exchange is given up unless something moves.
+    mutating func setDeadline(_ exchange: ExchangePlace, _ number: UInt32, milliseconds: Int) {
+        if exchange.pointee.downstreamStream == 0 {
+            deadlines.set(exchange.pointee.downstream, at: after(milliseconds: milliseconds))
+        } else {
+            exchangeDeadlines.set(number, at: after(milliseconds: milliseconds))
+        }
+    }
+
     /// Only notes it: thousands of connections may come of age in the same tick, and closing them is their pod's work, done in its turns.
     mutating func expireDeadlines() {
         while let index = deadlines.takeDue(now) {
@@ -14,6 +24,19 @@ extension Worker {
             connection.pointee.isDue = true
             scheduler.enqueue(index, flow: connection.pointee.pod)
         }
+        while let number = exchangeDeadlines.takeDue(now) {
+            guard exchanges.isOccupied(number) else { continue }
+            let exchange = exchanges.at(number)
+            exchange.pointee.isDue = true
+            scheduler.enqueue(UInt32(connections.capacity) + number, flow: connections.at(exchange.pointee.downstream).pointee.pod)
+        }
+    }
+
+    /// The place may have a new tenant since its number was queued, or what moved has set another deadline.
+    mutating func serveDueExchange(_ number: UInt32) {
+        guard exchanges.isOccupied(number), exchanges.at(number).pointee.isDue else { return }
+        exchanges.at(number).pointee.isDue = false
+        if !exchangeDeadlines.isSet(number) { exchangeExpired(number) }
     }
 
     mutating func expire(_ connection: ConnectionPlace, _ index: UInt32) {
@@ -27,7 +50,7 @@ extension Worker {
             } else {
                 refuse(connection, index, .headTimeout)
             }
-        case .exchanging: if connection.pointee.role == .downstream { exchangeExpired(connection) }
+        case .exchanging: if connection.pointee.role == .downstream { exchangeExpired(connection.pointee.exchange) }
         case .relaying: if connection.pointee.role == .downstream { relayExpired(connection.pointee.exchange) }
         case .connecting: fail(connection.pointee.exchange, .connectTimeout)
         case .idle:
@@ -35,7 +58,7 @@ extension Worker {
             drop(connection, index)
         case .flushing: reset(connection, index)
         case .lingering: drop(connection, index)
-        case .accepting, .dead: break
+        case .accepting, .multiplexing, .dead: break
         }
     }
 
@@ -43,14 +66,13 @@ extension Worker {
         if exchanges.at(number).pointee.reach == .socket { fail(number, .noSocket(errno: ETIMEDOUT)) } else { relayFailed(number) }
     }
 
-    private mutating func exchangeExpired(_ connection: ConnectionPlace) {
-        let number = connection.pointee.exchange
+    private mutating func exchangeExpired(_ number: UInt32) {
         let exchange = exchanges.at(number)
         if exchange.pointee.reach == .socket {
             fail(number, .noSocket(errno: ETIMEDOUT))
         } else if exchange.pointee.replyHasBegun || exchange.pointee.requestPhase == .complete {
             answer(number, .replyTimeout)
-        } else if exchange.pointee.reach == .connected && connections.at(exchange.pointee.upstream).pointee.output.isEmpty {
+        } else if exchange.pointee.reach == .connected && requestRoom(exchange) > 0 {
             // The upstream takes everything; it is the client that does not send.
             answer(number, .requestBodyTimeout)
         } else {

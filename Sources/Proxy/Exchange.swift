@@ -35,9 +35,19 @@ enum Reach: UInt8 {
 
 /// One request and its reply, or one opaque connection, between a downstream and an upstream. It exists from the request's head (or the
 /// decision to relay) until the last byte, so that a connection at rest does not pay for it.
+///
+/// Each of its sides is a leg: an HTTP/1 connection, which it has to itself, or a stream of a session, beside others.
 struct Exchange: ~Copyable {
     let downstream: UInt32
+    /// The downstream's stream; 0 where that is an HTTP/1 connection.
+    let downstreamStream: Int32
     var upstream = nobody
+    /// The upstream's stream; 0 where that is an HTTP/1 connection, or none.
+    var upstreamStream: Int32 = 0
+    /// Neighbours among the exchanges of the downstream's session.
+    var nextOfDownstream = nobody, previousOfDownstream = nobody
+    /// Its deadline has passed.
+    var isDue = false
     var reach = Reach.nothing
     let isRelay: Bool
 
@@ -57,6 +67,8 @@ struct Exchange: ~Copyable {
     var replayCount = 0
     /// What waits for the upstream to be connected.
     var unsent = ByteQueue(capacityMax: WorkerSizes.outputBytesMax)
+    /// Content of the request that its stream has delivered and not got its window back for: the upstream is behind.
+    var unconsumedRequest: Int32 = 0
     /// Bytes were handed to the kernel in this attempt.
     var seen = RequestPart.nothing
 
@@ -66,6 +78,8 @@ struct Exchange: ~Copyable {
     /// The upstream says it will keep the connection.
     var upstreamKeepsAlive = false
     var status: UInt16 = 0
+    /// Content of the reply that its stream has delivered and not got its window back for: the client is behind.
+    var unconsumedReply: Int32 = 0
     /// The way of a large reply's body, and how much of it is in there.
     var pipe: Pipe?
     var inPipe = 0
@@ -88,8 +102,9 @@ struct Exchange: ~Copyable {
     var replyReadShift = WorkerSizes.readShiftMax
     var account = ExchangeAccount()
 
-    init(downstream: UInt32, isRelay: Bool) {
+    init(downstream: UInt32, stream: Int32 = 0, isRelay: Bool) {
         self.downstream = downstream
+        downstreamStream = stream
         self.isRelay = isRelay
     }
 }

@@ -48,8 +48,12 @@ extension Worker {
     mutating func end(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace) {
         settlePending(exchange, connection)
         giveBackReplay(exchange)
-        giveBackPipe(exchange, connection)
-        connection.pointee.exchange = nobody
+        if exchange.pointee.downstreamStream == 0 {
+            giveBackPipe(exchange, connection)
+            connection.pointee.exchange = nobody
+        } else {
+            leaveSession(number, exchange, connection)
+        }
         exchanges.remove(at: number)
     }
 

@@ -31,7 +31,7 @@ extension Worker {
         }
         exchange.pointee.attempts += 1
         ledger.describe(exchange, connection, route, tables, caller: callerAddress(of: connection, like: exchange.pointee.target.address))
-        if mayReuse, let upstream = lease(exchange, connection) {
+        if mayReuse, let upstream = lease(number, exchange, connection) {
             sendReused(number, exchange, upstream, message)
         } else {
             open(number, exchange, connection, message)
@@ -49,7 +49,7 @@ extension Worker {
     }
 
     /// An idle connection for the exchange's target, now bound to the exchange.
-    private mutating func lease(_ exchange: ExchangePlace, _ connection: ConnectionPlace) -> UInt32? {
+    private mutating func lease(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace) -> UInt32? {
         let key = poolKey(exchange.pointee.target, callingPod: connection.pointee.pod)
         // What is known to have ended, but was not collected yet, is skipped.
         while let index = pools.lease(key) {
@@ -65,7 +65,7 @@ extension Worker {
                 continue
             }
             deadlines.clear(index)
-            upstream.pointee.exchange = connection.pointee.exchange
+            upstream.pointee.exchange = number
             exchange.pointee.upstream = index
             exchange.pointee.reach = .connected
             ledger.count(.upstreamPoolHits)

@@ -45,11 +45,7 @@ extension Worker {
             // Between requests: the next one waited for this.
             return
         }
-        let exchange = exchanges.at(connection.pointee.exchange)
-        let other = connection.pointee.role == .downstream ? exchange.pointee.upstream : exchange.pointee.downstream
-        guard other != nobody else { return }
-        let partner = connections.at(other)
-        if partner.pointee.canRead || partner.pointee.sawEnd { again(partner, other) }
+        if connection.pointee.role == .downstream { replyMayContinue(connection.pointee.exchange) } else { requestMayContinue(connection.pointee.exchange) }
     }
 
     /// A slow reader is not a dead one: each byte it takes buys the exchange more time.
@@ -59,7 +55,7 @@ extension Worker {
         case .exchanging:
             let exchange = exchanges.at(connection.pointee.exchange)
             if exchange.pointee.replyHasBegun || exchange.pointee.requestPhase == .body {
-                deadlines.set(exchange.pointee.downstream, at: after(milliseconds: limits.stallMilliseconds))
+                setDeadline(exchange, connection.pointee.exchange, milliseconds: limits.stallMilliseconds)
             }
         default: break
         }
@@ -77,7 +73,7 @@ extension Worker {
             }
         case .relaying: relayFailed(connection.pointee.exchange)
         case .flushing, .awaitingHead, .detecting: drop(connection, index)
-        case .accepting, .connecting, .idle, .lingering, .dead: break
+        case .accepting, .connecting, .idle, .multiplexing, .lingering, .dead: break
         }
     }
 }

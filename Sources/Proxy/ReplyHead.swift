@@ -13,7 +13,7 @@ extension Worker {
         let connection = connections.at(exchange.pointee.downstream)
         guard upstream.pointee.canRead else { return }
         // Back-pressure: what the client has not taken yet waits with us, and the rest waits in the kernel.
-        guard connection.pointee.output.isEmpty, !connection.pointee.hasPipedOutput else { return }
+        guard replyRoom(exchange) > 0 else { return }
 
         if upstream.pointee.input.isEmpty && maySpliceReply(exchange) { return spliceReply(number, exchange, upstream, index) }
         if upstream.pointee.input.isEmpty {
@@ -43,8 +43,8 @@ extension Worker {
             case .ended, .failed: return replyEnded(number)
             }
         }
-        if exchange.pointee.replyHasBegun { deadlines.set(exchange.pointee.downstream, at: after(milliseconds: limits.stallMilliseconds)) }
-        if upstream.pointee.canRead && connection.pointee.output.isEmpty { again(upstream, index) }
+        if exchange.pointee.replyHasBegun { setDeadline(exchange, number, milliseconds: limits.stallMilliseconds) }
+        if upstream.pointee.canRead && replyRoom(exchange) > 0 { again(upstream, index) }
     }
 
     /// Passes reply bytes on: interim heads, the final head, body. Returns how many are dealt with, or nil when the exchange has ended.

@@ -43,7 +43,7 @@ extension Worker {
     /// Gives the exchange a pipe if the rest of its reply is long and one is free; asks the node for some if none is.
     mutating func maySpliceReply(_ exchange: ExchangePlace) -> Bool {
         if exchange.pointee.pipe != nil { return true }
-        guard exchange.pointee.replyPhase == .body, case .verbatim(let decoder) = exchange.pointee.replyBody,
+        guard exchange.pointee.replyPhase == .body, exchange.pointee.downstreamStream == 0, case .verbatim(let decoder) = exchange.pointee.replyBody,
             let rest = decoder.announced, rest >= Self.spliceBytesMin
         else { return false }
         guard let pipe = pipes.free.popLast() else {

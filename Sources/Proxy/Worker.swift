@@ -23,8 +23,12 @@ struct Worker: ~Copyable {
     let poller = Poller()
     var connections: Slab<Connection>
     var exchanges: Slab<Exchange>
+    var sessions: Slab<Session>
     var scheduler: DeficitRoundRobin
+    /// Of connections, and of the exchange that an HTTP/1 connection has.
     var deadlines: TimerWheel
+    /// Of exchanges whose downstream is a stream.
+    var exchangeDeadlines: TimerWheel
     var heartbeat: Heartbeat
     var pods = PodPlaces()
     var pools: PoolTable
@@ -71,13 +75,18 @@ struct Worker: ~Copyable {
         let start = monotonicNow()
         now = start
         connections = Slab(capacity: capacity)
-        exchanges = Slab(capacity: capacity)
-        scheduler = DeficitRoundRobin(itemCapacity: capacity, quantumNanoseconds: turnLength.aloneNanoseconds)
+        // An HTTP/1 connection finds a place for its exchange whatever streams there are.
+        let exchangeCapacity = capacity + Limits.streamsPerWorkerMax
+        exchanges = Slab(capacity: exchangeCapacity)
+        sessions = Slab(capacity: capacity)
+        // Connections first, then exchanges.
+        scheduler = DeficitRoundRobin(itemCapacity: capacity + exchangeCapacity, quantumNanoseconds: turnLength.aloneNanoseconds)
         deadlines = TimerWheel(capacity: capacity, now: start)
+        exchangeDeadlines = TimerWheel(capacity: exchangeCapacity, now: start)
         heartbeat = Heartbeat(array: shared.heartbeatArray, worker: number)
         pools = PoolTable(connectionCapacity: capacity)
         stockChannel = ControlSocket(adopting: stockDescriptor)
-        replays = BlockPool(blockBytes: WorkerSizes.replayBytes, capacity: capacity)
+        replays = BlockPool(blockBytes: WorkerSizes.replayBytes, capacity: exchangeCapacity)
         random = SplitMix64(seed: seed)
         ledger = Ledger(counters: shared.counters, worker: number)
         tables = shared.publisher.enter(worker: number)
@@ -103,7 +112,7 @@ struct Worker: ~Copyable {
             isShared = turnLength.isShared(now)
             scheduler.quantumNanoseconds = isShared ? turnLength.sharedNanoseconds : turnLength.aloneNanoseconds
             collectEvents(wait: scheduler.isEmpty)
-            if deadlines.isDue(now) { expireDeadlines() }
+            if deadlines.isDue(now) || exchangeDeadlines.isDue(now) { expireDeadlines() }
             serveTurns()
             if now >= nextHousekeeping { keepHouse() }
         }
@@ -114,7 +123,7 @@ struct Worker: ~Copyable {
     private mutating func collectEvents(wait: Bool) {
         var milliseconds: Int32 = 0
         if wait {
-            let rest = deadlines.untilNext(now, limit: Heartbeat.intervalNanoseconds)
+            let rest = exchangeDeadlines.untilNext(now, limit: deadlines.untilNext(now, limit: Heartbeat.intervalNanoseconds))
             milliseconds = Int32((rest + 999_999) / 1_000_000)
         }
         let count = poller.wait(milliseconds: milliseconds)
@@ -163,8 +172,9 @@ struct Worker: ~Copyable {
         }
     }
 
-    /// One connection's turn: whatever its socket is ready for, once each way.
+    /// One connection's turn: whatever its socket is ready for, once each way. Or that of an exchange whose deadline has passed.
     private mutating func serve(_ index: UInt32) {
+        if index >= UInt32(truncatingIfNeeded: connections.capacity) { return serveDueExchange(index - UInt32(truncatingIfNeeded: connections.capacity)) }
         let connection = connections.at(index)
         if connection.pointee.stage == .dead { return release(connection, index) }
         if connection.pointee.isDue {
@@ -182,6 +192,7 @@ struct Worker: ~Copyable {
         case .exchanging:
             if connection.pointee.role == .downstream { readRequestBody(connection, index) } else { readReply(connection, index) }
         case .relaying: relay(connection, index)
+        case .multiplexing: break
         case .idle: readIdle(connection, index)
         case .flushing: watchFlushing(connection, index)
         case .lingering: readLingering(connection, index)
