@@ -28,7 +28,7 @@ extension Worker {
             connection.pointee.speaksHTTP = true
             connection.pointee.stage = .awaitingHead
             deadlines.set(index, at: after(milliseconds: limits.idleMilliseconds))
-        case .tcp, .tls, .http2:
+        case .tcp, .tls, .http2, .grpc:
             // HTTP/2 passes as opaque bytes until Weft speaks it.
             beginRelay(connection, index)
         case .undeclared:

@@ -94,6 +94,10 @@ struct Exchange: ~Copyable {
     var lease: Lease?
 
     // MARK: Accounts
+    /// The request's content type is gRPC's.
+    var isGRPC = false
+    /// What the reply's `grpc-status` said; nil while it has said nothing.
+    var grpcStatus: UInt8?
     var started: Nanoseconds = 0
     var requestBytes: UInt64 = 0
     var replyBytes: UInt64 = 0

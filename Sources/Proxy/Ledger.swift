@@ -48,6 +48,8 @@ struct Ledger: ~Copyable {
     init(counters region: CountersRegion, worker: Int) { counters = region.worker(worker) }
 
     @inline(__always) func count(_ counter: Counter, _ amount: UInt64 = 1) { counters.add(counter, amount) }
+    @inline(__always) func raise(_ gauge: Counter, by amount: UInt64 = 1) { counters.add(gauge, amount) }
+    @inline(__always) func lower(_ gauge: Counter, by amount: UInt64 = 1) { counters.subtract(gauge, amount) }
 
     // MARK: Connections and pods
 
@@ -82,6 +84,12 @@ struct Ledger: ~Copyable {
         counters.set(.bufferedBytes, to: UInt64(max(0, gauges.bufferedBytes)))
         counters.set(.snapshotGeneration, to: gauges.generation)
         counters.set(.heartbeatMilliseconds, to: gauges.heartbeat / 1_000_000)
+    }
+
+    /// What a connection was taken for; `port` is the service's where one is known.
+    func decided(_ spoken: DecidedProtocol, _ reason: DecisionReason, service: ServiceView?, port: UInt16, _ generation: UInt64) {
+        let set = service.map { labels(of: $0, generation) } ?? .unknown
+        counters.decided(SeriesKey(decision: spoken, reason: reason, service: set, port: port))
     }
 
     // MARK: Who is counted
@@ -147,21 +155,26 @@ struct Ledger: ~Copyable {
         let account = exchange.pointee.account
         let duration = now > exchange.pointee.started ? now - exchange.pointee.started : 0
         if account.reportsSource || !account.reportsDestination {
-            let key = SeriesKey(
-                reporter: .source, source: account.source, destination: account.destination, service: account.service, requestProtocol: .http,
-                responseCode: status, flags: flags)
+            let key = key(of: exchange, .source, status: status, flags, .unknown)
             counters.record(
                 counters.requestSeries(key), durationNanoseconds: duration, requestBytes: exchange.pointee.requestBytes,
                 responseBytes: exchange.pointee.replyBytes)
         }
         if account.reportsDestination {
-            let key = SeriesKey(
-                reporter: .destination, source: account.source, destination: account.destination, service: account.service,
-                requestProtocol: .http, responseCode: status, flags: flags, security: SecurityPolicy.none)
+            let key = key(of: exchange, .destination, status: status, flags, SecurityPolicy.none)
             counters.record(
                 counters.requestSeries(key), durationNanoseconds: duration, requestBytes: exchange.pointee.requestBytes,
                 responseBytes: exchange.pointee.replyBytes)
         }
+    }
+
+    @inline(__always)
+    private func key(of exchange: ExchangePlace, _ reporter: Reporter, status: UInt16, _ flags: ResponseFlags, _ security: SecurityPolicy) -> SeriesKey {
+        let account = exchange.pointee.account
+        return SeriesKey(
+            reporter: reporter, source: account.source, destination: account.destination, service: account.service,
+            requestProtocol: exchange.pointee.isGRPC ? .grpc : .http, responseCode: status,
+            grpcStatus: exchange.pointee.isGRPC ? exchange.pointee.grpcStatus : nil, flags: flags, security: security)
     }
 
     /// A head that was refused: nobody knows what it asked for, but who asked is known.

@@ -9,7 +9,21 @@ public enum Counter: UInt8, Sendable, CaseIterable {
     case connectionsRefusedNoDestination, connectionsRefusedOwnPort
     case connectionsHandedOver
     case connectionsOpen
+    // Opaque connections
     case opaqueDeclared, opaqueServerFirst, opaqueNotHTTP
+    case pipes, pipesInUse, pipeBytes
+    case spliceFallbacks
+    case tunnels
+    // HTTP/2
+    case http2SessionsDownstream, http2SessionsUpstream
+    case http2SessionsOpenDownstream, http2SessionsOpenUpstream
+    case http2StreamsDownstream, http2StreamsUpstream
+    case http2StreamsOpenDownstream, http2StreamsOpenUpstream
+    case http2ResetsSentDownstream, http2ResetsReceivedDownstream, http2ResetsSentUpstream, http2ResetsReceivedUpstream
+    case http2GoAwaysSentDownstream, http2GoAwaysReceivedDownstream, http2GoAwaysSentUpstream, http2GoAwaysReceivedUpstream
+    case http2RetiredGoAway, http2RetiredIdle, http2RetiredUnanswered, http2RetiredFault, http2RetiredPeerClosed, http2RetiredPodGone
+    case http2PingsUnanswered
+    case http2NotSpoken
     // Upstream connections
     case upstreamConnects
     case upstreamFailureRefused, upstreamFailureTimeout, upstreamFailureReset, upstreamFailureUnreachable
@@ -73,6 +87,38 @@ public enum Counter: UInt8, Sendable, CaseIterable {
         case .opaqueDeclared: .opaque("declared")
         case .opaqueServerFirst: .opaque("server_first")
         case .opaqueNotHTTP: .opaque("not_http")
+        case .pipes: .init(name: "weft_pipes", help: "Pipes for splicing that the worker has, in use or not.", kind: .gauge)
+        case .pipesInUse: .init(name: "weft_pipes_in_use", help: "Pipes that hold bytes of a connection now.", kind: .gauge)
+        case .pipeBytes: .init(name: "weft_pipe_bytes", help: "Bytes that all pipes together can hold.", kind: .gauge)
+        case .spliceFallbacks:
+            .init(name: "weft_splice_fallbacks_total", help: "Times bytes were copied because no pipe was to be had.")
+        case .tunnels: .init(name: "weft_tunnels_total", help: "Requests that became tunnels: upgrades and CONNECT.")
+        case .http2SessionsDownstream: .sessions("downstream")
+        case .http2SessionsUpstream: .sessions("upstream")
+        case .http2SessionsOpenDownstream: .sessionsOpen("downstream")
+        case .http2SessionsOpenUpstream: .sessionsOpen("upstream")
+        case .http2StreamsDownstream: .streams("downstream")
+        case .http2StreamsUpstream: .streams("upstream")
+        case .http2StreamsOpenDownstream: .streamsOpen("downstream")
+        case .http2StreamsOpenUpstream: .streamsOpen("upstream")
+        case .http2ResetsSentDownstream: .resets("sent_downstream")
+        case .http2ResetsReceivedDownstream: .resets("received_downstream")
+        case .http2ResetsSentUpstream: .resets("sent_upstream")
+        case .http2ResetsReceivedUpstream: .resets("received_upstream")
+        case .http2GoAwaysSentDownstream: .goAways("sent_downstream")
+        case .http2GoAwaysReceivedDownstream: .goAways("received_downstream")
+        case .http2GoAwaysSentUpstream: .goAways("sent_upstream")
+        case .http2GoAwaysReceivedUpstream: .goAways("received_upstream")
+        case .http2RetiredGoAway: .retired("goaway")
+        case .http2RetiredIdle: .retired("idle")
+        case .http2RetiredUnanswered: .retired("ping_unanswered")
+        case .http2RetiredFault: .retired("fault")
+        case .http2RetiredPeerClosed: .retired("peer_closed")
+        case .http2RetiredPodGone: .retired("pod_gone")
+        case .http2PingsUnanswered:
+            .init(name: "weft_http2_pings_unanswered_total", help: "HTTP/2 connections given up because a PING was not answered.")
+        case .http2NotSpoken:
+            .init(name: "weft_http2_not_spoken_total", help: "Endpoints that answered HTTP/2 with something else.")
         case .upstreamConnects:
             .init(name: "weft_upstream_connects_total", help: "Connections opened to endpoints.")
         case .upstreamFailureRefused: .upstreamFailure("refused")
@@ -154,6 +200,10 @@ extension Counter.Definition {
         Self(name: name, help: help, label: (label, value))
     }
 
+    private static func gauge(_ name: StaticString, _ help: StaticString, _ label: StaticString, _ value: StaticString) -> Self {
+        Self(name: name, help: help, kind: .gauge, label: (label, value))
+    }
+
     fileprivate static func accepted(_ direction: StaticString) -> Self {
         family("weft_connections_accepted_total", "Downstream connections accepted.", "direction", direction)
     }
@@ -165,6 +215,27 @@ extension Counter.Definition {
     }
     fileprivate static func opaque(_ reason: StaticString) -> Self {
         family("weft_opaque_connections_total", "Connections passed on as bytes.", "reason", reason)
+    }
+    fileprivate static func sessions(_ side: StaticString) -> Self {
+        family("weft_http2_sessions_total", "HTTP/2 connections begun.", "side", side)
+    }
+    fileprivate static func sessionsOpen(_ side: StaticString) -> Self {
+        gauge("weft_http2_sessions_open", "HTTP/2 connections open now.", "side", side)
+    }
+    fileprivate static func streams(_ side: StaticString) -> Self {
+        family("weft_http2_streams_total", "HTTP/2 streams opened.", "side", side)
+    }
+    fileprivate static func streamsOpen(_ side: StaticString) -> Self {
+        gauge("weft_http2_streams_open", "HTTP/2 streams open now.", "side", side)
+    }
+    fileprivate static func resets(_ way: StaticString) -> Self {
+        family("weft_http2_resets_total", "Streams ended by RST_STREAM, by who sent it and on which side.", "way", way)
+    }
+    fileprivate static func goAways(_ way: StaticString) -> Self {
+        family("weft_http2_goaways_total", "GOAWAY frames, by who sent them and on which side.", "way", way)
+    }
+    fileprivate static func retired(_ reason: StaticString) -> Self {
+        family("weft_http2_retirements_total", "Upstream HTTP/2 connections that take no more streams.", "reason", reason)
     }
     fileprivate static func upstreamFailure(_ reason: StaticString) -> Self {
         family("weft_upstream_failures_total", "Upstream connections that could not be opened or broke.", "reason", reason)

@@ -1,7 +1,7 @@
 // The counters' memory, from its first byte:
 //
 //     header │ pods' labels × podsMax │ worker area × workersMax, control area
-//     worker area: counters │ cursors │ pods' counters │ label sets │ label bytes │ TCP series │ request series
+//     worker area: counters │ cursors │ pods' counters │ label sets │ label bytes │ TCP series │ decisions │ request series
 //
 // Everything grows by appending: a record is filled first, then its cursor is stored with release order. A writer killed in
 // between leaves bytes that no cursor covers, and its successor writes over them. The tables that find a record by its key are
@@ -17,6 +17,8 @@ public enum CountersLayout {
     /// Request series of one worker, before the ones that follow count as `overflow`. 64 services × 8 callers × 16 outcomes.
     @inlinable public static var requestSeriesPerWorkerMax: Int { 8_192 }
     @inlinable public static var tcpSeriesPerWorkerMax: Int { 4_096 }
+    /// (service, port, protocol, reason) of one worker. Ports that no service has may take half of them: they are the client's choice.
+    @inlinable public static var decisionSeriesPerWorkerMax: Int { 4_096 }
     /// Sets of labels (workloads and services) that one worker has met.
     @inlinable public static var labelSetsPerWorkerMax: Int { 8_192 }
     @inlinable public static var labelBytesPerWorkerMax: Int { 2 << 20 }
@@ -30,7 +32,7 @@ public enum CountersLayout {
     /// Changes whenever a place does. Two builds that disagree about a limit or about `Counter` do not share a memory.
     static let fingerprint: UInt64 = {
         var hash: UInt64 = 1
-        for part in [workersMax, podsMax, requestSeriesPerWorkerMax, tcpSeriesPerWorkerMax, labelSetsPerWorkerMax,
+        for part in [workersMax, podsMax, requestSeriesPerWorkerMax, tcpSeriesPerWorkerMax, decisionSeriesPerWorkerMax, labelSetsPerWorkerMax,
             labelBytesPerWorkerMax, Counter.allCases.count, PodCounter.allCases.count, byteCount]
         {
             hash = (hash ^ UInt64(part)).multipliedReportingOverflow(by: 0x9e37_79b9_7f4a_7c15).partialValue
@@ -68,12 +70,13 @@ public enum CountersLayout {
     static let areasOffset = (podsOffset + podsMax * podRecordBytes + 4_095) & ~4_095
 
     @inlinable static var countersBytes: Int { 256 * 8 }
-    /// Four cursors: label sets, label bytes, request series, TCP series.
+    /// Five cursors: label sets, label bytes, request series, TCP series, decisions.
     @inlinable static var cursorsOffset: Int { countersBytes }
     @inlinable static var labelSetCursor: Int { 0 }
     @inlinable static var labelBytesCursor: Int { 8 }
     @inlinable static var requestCursor: Int { 16 }
     @inlinable static var tcpCursor: Int { 24 }
+    @inlinable static var decisionCursor: Int { 32 }
     @inlinable static var podCountersOffset: Int { countersBytes + 64 }
     @inlinable static var podCountersStride: Int { 64 }
     @inlinable static var labelSetsOffset: Int { podCountersOffset + podsMax * podCountersStride }
@@ -83,8 +86,11 @@ public enum CountersLayout {
     @inlinable static var tcpSeriesOffset: Int { labelBytesOffset + labelBytesPerWorkerMax }
     /// Key (3 words), opened, closed, sent bytes, received bytes; one word to fill a cache line.
     @inlinable static var tcpSeriesStride: Int { 64 }
-    /// Record 0 of both series tables is the overflow series.
-    @inlinable static var requestSeriesOffset: Int { tcpSeriesOffset + (tcpSeriesPerWorkerMax + 1) * tcpSeriesStride }
+    @inlinable static var decisionSeriesOffset: Int { tcpSeriesOffset + (tcpSeriesPerWorkerMax + 1) * tcpSeriesStride }
+    /// Key (3 words) and how often.
+    @inlinable static var decisionSeriesStride: Int { 32 }
+    /// Record 0 of every series table is the overflow series.
+    @inlinable static var requestSeriesOffset: Int { decisionSeriesOffset + (decisionSeriesPerWorkerMax + 1) * decisionSeriesStride }
     @inlinable static var requestSeriesStride: Int { keyBytes + requestWords * 8 }
     @inlinable static var areaBytes: Int { (requestSeriesOffset + (requestSeriesPerWorkerMax + 1) * requestSeriesStride + 4_095) & ~4_095 }
 

@@ -98,6 +98,7 @@ public struct CountersReader: Sendable {
         // Acquire: what the cursors cover is written.
         let requests = cursor(cursors + CountersLayout.requestCursor, atMost: CountersLayout.requestSeriesPerWorkerMax)
         let tcp = cursor(cursors + CountersLayout.tcpCursor, atMost: CountersLayout.tcpSeriesPerWorkerMax)
+        let decisions = cursor(cursors + CountersLayout.decisionCursor, atMost: CountersLayout.decisionSeriesPerWorkerMax)
         // Series name label sets that were there before them, so the sets are read last.
         let sets = cursor(cursors + CountersLayout.labelSetCursor, atMost: CountersLayout.labelSetsPerWorkerMax)
         // An honest writer's sets do not overlap; a hostile one's must not make us copy more than there is room for.
@@ -116,6 +117,38 @@ public struct CountersReader: Sendable {
             if number == 0, isUnused(record, words: 4) { continue }
             snapshot.tcp.add(key) { load(record + CountersLayout.keyBytes + $0 * 8) }
         }
+        addDecisions(0...decisions, of: worker, to: &snapshot, labels)
+    }
+
+    private func addDecisions(_ numbers: ClosedRange<Int>, of worker: Int, to snapshot: inout CountersSnapshot, _ labels: [Int?]) {
+        for number in numbers {
+            let record = decisionRecord(number, of: worker)
+            if number == 0, isUnused(record, words: 1) { continue }
+            snapshot.decisions.add(number == 0 ? SharedKey.overflow : sharedKey(record, labels)) { load(record + CountersLayout.keyBytes + $0 * 8) }
+        }
+    }
+
+    private func decisionRecord(_ number: Int, of worker: Int) -> Int {
+        region.areaOffset(worker) + CountersLayout.decisionSeriesOffset + number * CountersLayout.decisionSeriesStride
+    }
+
+    /// The decisions alone, with none of the label sets but their own: cheap enough to be asked every few seconds.
+    public func decisions() -> [ProtocolDecision] {
+        var snapshot = CountersSnapshot(workers: 0)
+        for worker in 0..<CountersLayout.areasMax {
+            let area = region.areaOffset(worker), cursors = area + CountersLayout.cursorsOffset
+            let decisions = cursor(cursors + CountersLayout.decisionCursor, atMost: CountersLayout.decisionSeriesPerWorkerMax)
+            let sets = cursor(cursors + CountersLayout.labelSetCursor, atMost: CountersLayout.labelSetsPerWorkerMax)
+            var labels = [Int?](repeating: nil, count: sets)
+            var bytesLeft = CountersLayout.labelBytesPerWorkerMax
+            for number in 0...decisions {
+                let set = Int(truncatingIfNeeded: load(decisionRecord(number, of: worker) + 8) & 0xffff_ffff)
+                guard set > 0, set <= sets, labels[set - 1] == nil else { continue }
+                labels[set - 1] = labelSet(set - 1, area: area, in: &snapshot, bytesLeft: &bytesLeft)
+            }
+            addDecisions(0...decisions, of: worker, to: &snapshot, labels)
+        }
+        return snapshot.protocolDecisions
     }
 
     /// The overflow series appears once something has overflowed.

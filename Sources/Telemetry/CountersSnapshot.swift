@@ -8,6 +8,7 @@ public struct CountersSnapshot: Sendable {
     var labels = SharedLabels()
     var requests = SeriesTotals(words: CountersLayout.requestWords)
     var tcp = SeriesTotals(words: 4)
+    var decisions = SeriesTotals(words: 1)
 
     init(workers: Int) { self.workers = workers }
 
@@ -32,6 +33,39 @@ public struct CountersSnapshot: Sendable {
     }
 }
 
+/// What connections to a port were taken for, why, and how many.
+public struct ProtocolDecision: Sendable, Equatable {
+    /// Empty where no service is known, `overflow` for what found no room.
+    public var serviceNamespace, serviceName: String
+    /// The service's port; the one asked for where no service is known.
+    public var port: UInt16
+    /// `http/1.1`, `http/2`, `tls` or `tcp`.
+    public var spoken: String
+    /// `declared`, `first-bytes`, `server-first` …
+    public var reason: String
+    public var connections: UInt64
+}
+
+extension CountersSnapshot {
+    /// The decisions about protocols, in no order.
+    public var protocolDecisions: [ProtocolDecision] {
+        decisions.keys.indices.map { place in
+            let key = decisions.keys[place]
+            let connections = decisions.values(at: place)[0]
+            if key == .overflow {
+                return ProtocolDecision(
+                    serviceNamespace: "overflow", serviceName: "overflow", port: 0, spoken: "overflow", reason: "overflow", connections: connections)
+            }
+            // Host, name, namespace. A set of another sort can only come from a damaged record: nothing is known then.
+            let texts = labels.texts[key.service].map { String(decoding: $0, as: UTF8.self) }
+            return ProtocolDecision(
+                serviceNamespace: texts.count == ServiceLabels.count ? texts[2] : "", serviceName: texts.count == ServiceLabels.count ? texts[1] : "",
+                port: key.decidedPort, spoken: key.decidedProtocol?.text ?? "unknown", reason: key.decisionReason?.text ?? "unknown",
+                connections: connections)
+        }
+    }
+}
+
 /// A series' key with label sets numbered over all workers, so that the workers' series meet.
 struct SharedKey: Hashable, Sendable {
     var source: Int
@@ -41,6 +75,11 @@ struct SharedKey: Hashable, Sendable {
     var outcome: UInt64
     /// Reporter, protocol, flags and security, as in `SeriesKey`.
     var kind: UInt64
+
+    /// Of a decision, as in `SeriesKey`.
+    var decidedPort: UInt16 { UInt16(truncatingIfNeeded: kind) }
+    var decidedProtocol: DecidedProtocol? { DecidedProtocol(rawValue: UInt8(truncatingIfNeeded: kind >> 16)) }
+    var decisionReason: DecisionReason? { DecisionReason(rawValue: UInt8(truncatingIfNeeded: kind >> 24)) }
 
     /// The series of everything that found no room.
     static let overflow = SharedKey(source: -1, destination: -1, service: -1, outcome: 0, kind: 0)

@@ -38,6 +38,22 @@ extension WorkerCounters {
                 capacity: CountersLayout.tcpSeriesPerWorkerMax))
     }
 
+    /// Counts a decision; under `overflow` when there is no room for it or for its service.
+    @inlinable
+    public func decided(_ key: SeriesKey) {
+        var slot = Int(truncatingIfNeeded: key.hash) & (SeriesIndex.decisionSlots - 1)
+        while case let entry = index.decisions[slot], entry != 0 {
+            let record = CountersLayout.decisionSeriesOffset + Int(entry - 1) * CountersLayout.decisionSeriesStride
+            if WorkerCounters.hasKey(area + record, key) { return add(at: record + CountersLayout.keyBytes, 1) }
+            slot = (slot + 1) & (SeriesIndex.decisionSlots - 1)
+        }
+        let capacity = CountersLayout.decisionSeriesPerWorkerMax
+        let number = appendSeries(
+            key, table: index.decisions, slot: slot, cursor: CountersLayout.decisionCursor, first: CountersLayout.decisionSeriesOffset,
+            stride: CountersLayout.decisionSeriesStride, capacity: key.service == 0 ? capacity / 2 : capacity)
+        add(at: CountersLayout.decisionSeriesOffset + Int(number) * CountersLayout.decisionSeriesStride + CountersLayout.keyBytes, 1)
+    }
+
     @inlinable
     static func hasKey(_ record: UnsafeMutableRawPointer, _ key: SeriesKey) -> Bool {
         record.load(as: UInt64.self) == key.peers && record.load(fromByteOffset: 8, as: UInt64.self) == key.service
@@ -145,6 +161,7 @@ extension WorkerCounters {
             area.initializeMemory(as: UInt8.self, repeating: 0, count: CountersLayout.areaBytes)
             memset(index.requests, 0, SeriesIndex.requestSlots * 4)
             memset(index.tcp, 0, SeriesIndex.tcpSlots * 4)
+            memset(index.decisions, 0, SeriesIndex.decisionSlots * 4)
             memset(index.labels, 0, SeriesIndex.labelSlots * 4)
             add(.countersReset)
         }
@@ -155,8 +172,10 @@ extension WorkerCounters {
         let bytes = cursorValue(CountersLayout.labelBytesCursor)
         let requests = cursorValue(CountersLayout.requestCursor)
         let tcp = cursorValue(CountersLayout.tcpCursor)
+        let decisions = cursorValue(CountersLayout.decisionCursor)
         guard (0...CountersLayout.labelSetsPerWorkerMax).contains(sets), (0...CountersLayout.labelBytesPerWorkerMax).contains(bytes),
-            (0...CountersLayout.requestSeriesPerWorkerMax).contains(requests), (0...CountersLayout.tcpSeriesPerWorkerMax).contains(tcp)
+            (0...CountersLayout.requestSeriesPerWorkerMax).contains(requests), (0...CountersLayout.tcpSeriesPerWorkerMax).contains(tcp),
+            (0...CountersLayout.decisionSeriesPerWorkerMax).contains(decisions)
         else { return false }
         for number in 0..<sets {
             let record = area + CountersLayout.labelSetsOffset + number * CountersLayout.labelSetStride
@@ -164,17 +183,17 @@ extension WorkerCounters {
             guard place & 0xffff_ffff + place >> 32 <= UInt64(bytes), LabelBlob.isWellFormed(blob(record)) else { return false }
             insert(UInt32(number + 1), hash: record.load(as: UInt64.self), table: index.labels, slots: SeriesIndex.labelSlots)
         }
-        for number in stride(from: 1, through: requests, by: 1) {
-            insert(
-                UInt32(number + 1), hash: key(CountersLayout.requestSeriesOffset + number * CountersLayout.requestSeriesStride).hash,
-                table: index.requests, slots: SeriesIndex.requestSlots)
-        }
-        for number in stride(from: 1, through: tcp, by: 1) {
-            insert(
-                UInt32(number + 1), hash: key(CountersLayout.tcpSeriesOffset + number * CountersLayout.tcpSeriesStride).hash,
-                table: index.tcp, slots: SeriesIndex.tcpSlots)
-        }
+        indexSeries(requests, at: CountersLayout.requestSeriesOffset, CountersLayout.requestSeriesStride, index.requests, SeriesIndex.requestSlots)
+        indexSeries(tcp, at: CountersLayout.tcpSeriesOffset, CountersLayout.tcpSeriesStride, index.tcp, SeriesIndex.tcpSlots)
+        indexSeries(
+            decisions, at: CountersLayout.decisionSeriesOffset, CountersLayout.decisionSeriesStride, index.decisions, SeriesIndex.decisionSlots)
         return true
+    }
+
+    private func indexSeries(_ count: Int, at first: Int, _ step: Int, _ table: UnsafeMutablePointer<UInt32>, _ slots: Int) {
+        for number in stride(from: 1, through: count, by: 1) {
+            insert(UInt32(number + 1), hash: key(first + number * step).hash, table: table, slots: slots)
+        }
     }
 
     private func key(_ offset: Int) -> SeriesKey {

@@ -8,6 +8,7 @@ extension CountersSnapshot {
         renderPods(into: &page)
         renderRequests(into: &page)
         renderTCP(into: &page)
+        renderDecisions(into: &page)
     }
 
     // MARK: weft_*
@@ -140,6 +141,21 @@ extension CountersSnapshot {
     }
 }
 
+extension CountersSnapshot {
+    private func renderDecisions(into page: inout PrometheusText) {
+        if decisions.keys.isEmpty { return }
+        var writer = SeriesLabels(labels)
+        page.family("weft_protocol_decisions_total", help: "Connections by what they were taken for, and why.", kind: .counter)
+        for place in decisions.keys.indices {
+            page.append("weft_protocol_decisions_total{")
+            page.append(writer.decisionLabels(of: decisions.keys[place]))
+            page.append("} ")
+            page.append(decisions.values(at: place)[0])
+            page.endLine()
+        }
+    }
+}
+
 extension PrometheusText {
     /// A slot's value in the metric's unit; whole numbers stay exact.
     fileprivate mutating func append(_ value: UInt64, scale: Double) {
@@ -182,6 +198,13 @@ private struct SeriesLabels {
         labels += ",response_flags=\"\(known(ResponseFlags(rawValue: UInt8(truncatingIfNeeded: key.kind >> 16))?.text))\"".utf8
         labels += ",connection_security_policy=\"\(known(SecurityPolicy(rawValue: UInt8(truncatingIfNeeded: key.kind >> 24))?.text))\"".utf8
         return labels
+    }
+
+    mutating func decisionLabels(of key: SharedKey) -> [UInt8] {
+        let isOverflow = key == .overflow
+        func known(_ text: String?) -> String { isOverflow ? "overflow" : text ?? "unknown" }
+        let port = known("\(key.decidedPort)"), spoken = known(key.decidedProtocol?.text), reason = known(key.decisionReason?.text)
+        return fragment(.service, key.service) + "port=\"\(port)\",protocol=\"\(spoken)\",reason=\"\(reason)\"".utf8
     }
 
     /// The labels of one set in one role, each followed by a comma.

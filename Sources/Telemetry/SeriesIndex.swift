@@ -1,27 +1,31 @@
 import Glibc
 
-/// The writer's private way from keys to records: three open-addressing tables of record numbers in ordinary memory.
+/// The writer's private way from keys to records: four open-addressing tables of record numbers in ordinary memory.
 /// Numbers are record numbers plus one; 0 is an empty slot. At most half full, so searches are short.
 @usableFromInline
 struct SeriesIndex {
     @usableFromInline let requests: UnsafeMutablePointer<UInt32>
     @usableFromInline let tcp: UnsafeMutablePointer<UInt32>
+    @usableFromInline let decisions: UnsafeMutablePointer<UInt32>
     let labels: UnsafeMutablePointer<UInt32>
 
     // Powers of two, twice the records' capacity; `init` checks it.
     @inlinable static var requestSlots: Int { 16_384 }
     @inlinable static var tcpSlots: Int { 8_192 }
+    @inlinable static var decisionSlots: Int { 8_192 }
     static var labelSlots: Int { 16_384 }
 
     init() {
         requests = SeriesIndex.table(SeriesIndex.requestSlots, for: CountersLayout.requestSeriesPerWorkerMax)
         tcp = SeriesIndex.table(SeriesIndex.tcpSlots, for: CountersLayout.tcpSeriesPerWorkerMax)
+        decisions = SeriesIndex.table(SeriesIndex.decisionSlots, for: CountersLayout.decisionSeriesPerWorkerMax)
         labels = SeriesIndex.table(SeriesIndex.labelSlots, for: CountersLayout.labelSetsPerWorkerMax)
     }
 
     func release() {
         free(requests)
         free(tcp)
+        free(decisions)
         free(labels)
     }
 

@@ -16,6 +16,53 @@ public enum RequestProtocol: UInt8, Sendable, CaseIterable {
     }
 }
 
+/// What a connection was taken for.
+public enum DecidedProtocol: UInt8, Sendable, CaseIterable {
+    case http1, http2
+    /// The application's own TLS: its bytes pass, its SNI may choose the service.
+    case tls
+    /// Opaque bytes.
+    case tcp
+
+    /// As a label: `http/1.1`, `http/2`, `tls`, `tcp`.
+    public var text: String {
+        switch self {
+        case .http1: "http/1.1"
+        case .http2: "http/2"
+        case .tls: "tls"
+        case .tcp: "tcp"
+        }
+    }
+}
+
+/// Why it was taken for that.
+public enum DecisionReason: UInt8, Sendable, CaseIterable {
+    /// `appProtocol` or the port's name said so.
+    case declared
+    /// The client's first bytes.
+    case firstBytes
+    /// The server spoke before the client.
+    case serverFirst
+    /// The server of this port has spoken first before.
+    case remembered
+    /// The client had said nothing, or too little, when its time was up or its server ended.
+    case clientSilent
+    /// The client ended its side before one could tell what it speaks.
+    case clientEnded
+
+    /// As a label: `first-bytes`, `server-first` …
+    public var text: String {
+        switch self {
+        case .declared: "declared"
+        case .firstBytes: "first-bytes"
+        case .serverFirst: "server-first"
+        case .remembered: "remembered"
+        case .clientSilent: "client-silent"
+        case .clientEnded: "client-ended"
+        }
+    }
+}
+
 /// Istio's `connection_security_policy`: what protected the connection, as the destination sees it.
 public enum SecurityPolicy: UInt8, Sendable, CaseIterable {
     case unknown, none, mutualTLS
@@ -95,14 +142,15 @@ public struct SeriesKey: Sendable, Equatable {
     /// For HTTP and gRPC requests.
     /// - Parameters:
     ///   - responseCode: 0 when no response was sent (Istio's convention for a client that left).
-    ///   - grpcStatus: `nil` where it does not apply; the label is then empty.
+    ///   - grpcStatus: `nil` where it does not apply; the label is then empty. A code that gRPC does not define counts as 2
+    ///     (UNKNOWN), which is how clients take it: a server must not make a series of every number.
     @inlinable
     public init(
         reporter: Reporter, source: LabelSet, destination: LabelSet, service: LabelSet, requestProtocol: RequestProtocol,
         responseCode: UInt16, grpcStatus: UInt8? = nil, flags: ResponseFlags = .none, security: SecurityPolicy = .unknown
     ) {
         peers = UInt64(source.number) | UInt64(destination.number) << 32
-        self.service = UInt64(service.number) | UInt64(responseCode) << 32 | UInt64(grpcStatus ?? .max) << 48
+        self.service = UInt64(service.number) | UInt64(responseCode) << 32 | UInt64(grpcStatus.map { $0 > 16 ? 2 : $0 } ?? .max) << 48
         kind =
             UInt64(reporter.rawValue) | UInt64(requestProtocol.rawValue) << 8 | UInt64(flags.rawValue) << 16
             | UInt64(security.rawValue) << 24
@@ -117,6 +165,14 @@ public struct SeriesKey: Sendable, Equatable {
         self.init(
             reporter: reporter, source: source, destination: destination, service: service, requestProtocol: .tcp,
             responseCode: 0, flags: flags, security: security)
+    }
+
+    /// For decisions about protocols.
+    /// - Parameter port: the service's port; the one asked for where no service is known.
+    @inlinable
+    public init(decision: DecidedProtocol, reason: DecisionReason, service: LabelSet, port: UInt16) {
+        self.init(
+            peers: 0, service: UInt64(service.number), kind: UInt64(port) | UInt64(decision.rawValue) << 16 | UInt64(reason.rawValue) << 24)
     }
 
     @inlinable
