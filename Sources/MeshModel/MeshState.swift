@@ -117,6 +117,11 @@ public enum ProtocolHint: UInt8, Sendable, CaseIterable {
     case tcp = 3
     /// The application's own TLS; opaque to Weft.
     case tls = 4
+    /// HTTP/2 as `http2`; said apart because who reads the status wants to see what was declared.
+    case grpc = 5
+
+    /// What answers behind the port speaks HTTP/2 from its first byte (RFC 9113, 3.3).
+    @inlinable public var isHTTP2: Bool { self == .http2 || self == .grpc }
 }
 
 /// One address of a service port.

@@ -3,10 +3,12 @@ import MeshModel
 /// What the host was asked to play.
 struct HostOptions {
     struct Address { var ip: IPAddress; var port: UInt16 }
+    /// A listener, and what its service declares.
+    struct Listen { var address: Address; var protocolHint: ProtocolHint? }
     struct UsageFault: Error { var message: String }
 
     /// One pod per address: each listener is its own pod, so that fairness between pods can be tried.
-    var listens: [Address] = []
+    var listens: [Listen] = []
     var upstreams: [Address] = []
     var protocolHint = ProtocolHint.http1
     var workers: UInt32 = 1
@@ -19,9 +21,10 @@ struct HostOptions {
     var metricsPath: String?
 
     static let usage = """
-        usage: weft-proxy-host --listen ADDRESS:PORT … --upstream ADDRESS:PORT[,ADDRESS:PORT…]
-                               [--protocol http|tcp|undeclared] [--workers N] [--hosts N] [--proxy PATH] [--limit NAME=VALUE] [--metrics-file PATH]
-        Plays `weft node` towards one weft-proxy: every listener is a pod of its own, and a service at its own address.
+        usage: weft-proxy-host --listen ADDRESS:PORT[/PROTOCOL] … --upstream ADDRESS:PORT[,ADDRESS:PORT…]
+                               [--protocol http|http2|grpc|tls|tcp|undeclared] [--workers N] [--hosts N] [--proxy PATH] [--limit NAME=VALUE] [--metrics-file PATH]
+        Plays `weft node` towards one weft-proxy: every listener is a pod of its own, and a service at its own address,
+        whose port declares PROTOCOL, else what --protocol says (http).
         """
 
     init(_ arguments: [String]) throws(UsageFault) {
@@ -29,7 +32,7 @@ struct HostOptions {
         while let option = rest.popFirst() {
             guard let value = rest.popFirst() else { throw UsageFault(message: "\(option) needs a value") }
             switch option {
-            case "--listen": listens.append(try Self.address(value, of: option))
+            case "--listen": listens.append(try Self.listen(value))
             case "--upstream": for part in value.split(separator: ",") { upstreams.append(try Self.address(String(part), of: option)) }
             case "--protocol": protocolHint = try Self.hint(value)
             case "--workers": workers = try Self.number(value, of: option, in: 1...Limits.workersMax)
@@ -50,12 +53,21 @@ struct HostOptions {
         return Address(ip: ip, port: port)
     }
 
+    private static func listen(_ text: String) throws(UsageFault) -> Listen {
+        let parts = text.split(separator: "/", maxSplits: 1)
+        let address = try address(String(parts.first ?? ""), of: "--listen")
+        return Listen(address: address, protocolHint: parts.count > 1 ? try hint(String(parts[1])) : nil)
+    }
+
     private static func hint(_ text: String) throws(UsageFault) -> ProtocolHint {
         switch text {
         case "http": .http1
+        case "http2": .http2
+        case "grpc": .grpc
+        case "tls": .tls
         case "tcp": .tcp
         case "undeclared": .undeclared
-        default: throw UsageFault(message: "--protocol: '\(text)' is none of http, tcp, undeclared")
+        default: throw UsageFault(message: "--protocol: '\(text)' is none of http, http2, grpc, tls, tcp, undeclared")
         }
     }
 
@@ -79,12 +91,13 @@ extension HostOptions {
         let services = hosts > 0
             ? (0..<hosts).map {
                 Service(namespace: "test", name: "h\($0)", isHeadless: true, ports: [
-                    ServicePort(name: "http", port: listens[0].port, protocolHint: protocolHint, endpoints: [endpoints[$0 % endpoints.count]])
+                    ServicePort(name: "http", port: listens[0].address.port, protocolHint: protocolHint, endpoints: [endpoints[$0 % endpoints.count]])
                 ])
             }
-            : Set(listens.map(\.ip)).sorted().enumerated().map { index, ip in
-                Service(namespace: "test", name: "service-\(index + 1)", addresses: [ip], ports: listens.filter { $0.ip == ip }.map {
-                    ServicePort(name: "port-\($0.port)", port: $0.port, protocolHint: protocolHint, endpoints: endpoints)
+            : Set(listens.map(\.address.ip)).sorted().enumerated().map { index, ip in
+                Service(namespace: "test", name: "service-\(index + 1)", addresses: [ip], ports: listens.filter { $0.address.ip == ip }.map {
+                    ServicePort(
+                        name: "port-\($0.address.port)", port: $0.address.port, protocolHint: $0.protocolHint ?? protocolHint, endpoints: endpoints)
                 })
             }
         return MeshState(nodeName: "host", workloads: pods, services: services)

@@ -51,7 +51,7 @@ final class PlayedNode {
             descriptorLimit: UInt32(clamping: descriptorLimit), heartbeat: heartbeat, counters: counters))
         clinux_close(heartbeat)
         try publishSnapshot()
-        for (index, listen) in options.listens.enumerated() { try addPod(index, listening: listen) }
+        for (index, listen) in options.listens.enumerated() { try addPod(index, listening: listen.address) }
     }
 
     private func publishSnapshot() throws {
