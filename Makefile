@@ -4,7 +4,7 @@
 #   make test         every proof; last line: N passed, N failed, N skipped
 #   make demo         two simulated nodes, real programs, real Prometheus; cleans up after itself
 #   make demo-shell   the same, left running to poke at
-#   make bench        Weft beside Envoy, HAProxy and nginx        make bench SCENARIOS="s1 s7" ROUNDS=5
+#   make bench        Weft beside Envoy, HAProxy, nginx, nghttpx  make bench SCENARIOS="s1 s7" ROUNDS=5
 #   make soak         the long proofs (4 GB bodies, 1,000,000 requests, 100,000 connections)
 #   make setup        only the set-up                              make clean   remove what was built
 
@@ -18,7 +18,7 @@ CONFIGURATION := -c release -Xswiftc -enable-testing
 RELEASE := .build/release
 TOOLS := $(patsubst Tests/Bench/c/%.c,.build/bench/bin/%,$(wildcard Tests/Bench/c/*.c))
 PYTHON := .build/venv/bin/python
-SCENARIOS ?= s1 s6 s7 s9
+SCENARIOS ?= s1 s3 s5 s6 s7 s9
 ROUNDS ?= 3
 
 build: setup programs bpf tools

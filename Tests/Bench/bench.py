@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Weft beside Envoy, HAProxy and nginx, in one run, interleaved.
+"""Weft beside Envoy, HAProxy, nginx and nghttpx, in one run, interleaved.
 
-    bench.py [--scenarios "s1 s6 s7 s9"] [--rounds 3] [--seconds 3] [--proxies weft,nginx] [--out FILE] [--report FILE]
+    bench.py [--scenarios "s3 s5"] [--rounds 3] [--seconds 2] [--proxies weft,nginx] [--out FILE] [--report FILE]
 
 Every round visits every proxy, each freshly started on a core of its own; load and backend share the other core. What a
 request costs is CPU time of the proxy's cgroup divided by requests, which stays true when the load generator is the
@@ -32,16 +32,16 @@ def versions():
     model = [line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")]
     return {
         "date": time.strftime("%F %T"), "kernel": os.uname().release, "cpu": model[0] if model else "?", "congestion": "cubic (own namespace)",
-        "haproxy": first("haproxy", "-v"), "nginx": first("nginx", "-v"), "envoy": first(proxies.ENVOY, "--version"),
+        "haproxy": first("haproxy", "-v"), "nginx": first("nginx", "-v"), "nghttpx": first("nghttpx", "--version"), "envoy": first(proxies.ENVOY, "--version"),
         "weft": first("git", "-C", machine.REPOSITORY, "describe", "--always", "--dirty"),
     }
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenarios", default="s1 s6 s7 s9")
+    parser.add_argument("--scenarios", default=" ".join(scenarios.SCENARIOS))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--proxies", default=",".join(proxies.PROXIES))
     parser.add_argument("--out", default=str(machine.OUT / "results.json"))
     parser.add_argument("--report", help="only print the tables of this file")

@@ -24,9 +24,12 @@ def requirements():
         sys.exit("bench: needs root (network namespace, cgroups, priorities)")
     if (os.cpu_count() or 1) < 2:
         sys.exit("bench: needs two cores, one for the proxy and one for the load")
-    for needed in (TOOLS / "lg", TOOLS / "backend", TOOLS / "floor", RELEASE / "weft-proxy", RELEASE / "weft-proxy-host"):
+    for needed in (*(TOOLS / name for name in ("lg", "backend", "floor", "h2back", "unary")), RELEASE / "weft-proxy", RELEASE / "weft-proxy-host"):
         if not needed.exists():
             sys.exit(f"bench: {needed.relative_to(REPOSITORY)} is not built: run `make`")
+    for program in ("h2load", "nghttpx", "haproxy", "nginx"):
+        if not shutil.which(program):
+            sys.exit(f"bench: {program} is not installed: run `make setup-bench`")
 
 
 def own_namespace():
@@ -159,6 +162,13 @@ def busy():
             ticks = [int(x) for x in rest]
             read[int(name[3:])] = (ticks[0] + ticks[2] + sum(ticks[5:7]), ticks[7], ticks[1])
     return read
+
+
+def content(name, count):
+    """A file of `count` bytes to send."""
+    path = OUT / name
+    path.write_bytes(b"p" * count)
+    return path
 
 
 def scratch(name):

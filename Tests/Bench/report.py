@@ -6,25 +6,46 @@ import statistics
 #: scenario, variant, value, unit, better, [(peer, factor)]: Weft's median must be at most (or at least) factor × the peer's.
 BUDGETS = [
     ("s1", "", "us_req", "CPU µs per request", "less", [("nginx", 0.80), ("envoy", 0.25)]),
+    ("s3", "", "us_req", "CPU µs per exchange", "less", [("nghttpx", 1.0), ("envoy", 0.2)]),
+    ("s5", "bulk", "gb_cpu_s", "GB per CPU second, opaque bulk", "more", [("haproxy_1mb", 1.0)]),
+    ("s5", "pingpong", "s50", "p50 µs, opaque, one connection", "less", [("nginx", 1.03)]),
     ("s6", "plain", "kb_conn", "KB per idle connection", "less", [(None, 0.5)]),
     ("s6", "plain", "weft_proxy_kb", "KB of weft-proxy, idle", "less", [(None, 12 * 1024)]),
     ("s7", "pingpong", "s50", "added p50 µs, one connection", "less", [("nginx", 1.0)]),
     ("s7", "open500", "s50", "added p50 µs, 500 requests/s", "less", [("nginx", 1.0)]),
+    ("s7", "grpc", "s50", "added p50 µs, one gRPC call at a time", "less", [("haproxy", 1.0)]),
     ("s9", "get1m", "gb_cpu_s", "GB per CPU second, 1 MB down", "more", [("haproxy", 1.3)]),
     ("s9", "post100k", "gb_cpu_s", "GB per CPU second, 100 KB up", "more", [("haproxy", 1.3)]),
+    ("s9", "h2_get1m", "gb_cpu_s", "GB per CPU second over HTTP/2, 1 MB down", "more", [("nghttpx", 1.0), ("haproxy", 1.0), ("envoy", 1.0)]),
+    ("s9", "h2_post100k", "gb_cpu_s", "GB per CPU second over HTTP/2, 100 KB up", "more", [("nghttpx", 1.0), ("haproxy", 1.0), ("envoy", 1.0)]),
 ]
 TITLES = {
-    ("s1", ""): "S1  HTTP/1.1, 64 keep-alive connections, 1 KB", ("s6", "plain"): "S6  10,000 idle connections",
+    ("s1", ""): "S1  HTTP/1.1, 64 keep-alive connections, 1 KB",
+    ("s3", ""): "S3  HTTP/2 shaped like gRPC, 8 connections of 32 streams",
+    ("s5", "bulk"): "S5  opaque TCP, bulk over 4 connections", ("s5", "pingpong"): "S5  opaque TCP, one connection back to back",
+    ("s6", "plain"): "S6  10,000 idle connections",
     ("s7", "open500"): "S7  500 requests/s in open loop, one hop", ("s7", "pingpong"): "S7  one connection back to back, one hop",
+    ("s7", "grpc"): "S7  one gRPC call after the other, one hop",
     ("s9", "get1m"): "S9  1 MB replies", ("s9", "post100k"): "S9  100 KB uploads",
+    ("s9", "h2_get1m"): "S9  1 MB replies over HTTP/2", ("s9", "h2_post100k"): "S9  100 KB uploads over HTTP/2",
 }
+LATENCY = [("s50", "p50 µs"), ("s99", "p99 µs"), ("add_s50", "added p50 µs"), ("us_req", "CPU µs/req")]
+BODIES = [("gb_cpu_s", "GB/CPU s"), ("gb_s", "GB/s"), ("p50", "p50 µs"), ("p99", "p99 µs")]
+#: By scenario and variant, else by scenario.
 COLUMNS = {
     "s1": [("us_req", "CPU µs/req"), ("rps", "req/s"), ("p50", "p50 µs"), ("p99", "p99 µs"), ("pss_kb", "PSS KB")],
+    "s3": [("us_req", "CPU µs/req"), ("rps", "req/s"), ("mean", "mean µs"), ("max", "max µs"), ("pss_kb", "PSS KB")],
+    ("s5", "bulk"): BODIES[:2], ("s5", "pingpong"): LATENCY[:2] + LATENCY[3:],
     "s6": [("kb_conn", "KB/connection"), ("rss0_kb", "KB before"), ("rss1_kb", "KB after"), ("alive", "still open"), ("open_secs", "s to open")],
-    "s7": [("s50", "p50 µs"), ("s99", "p99 µs"), ("add_s50", "added p50 µs"), ("us_req", "CPU µs/req")],
-    "s9": [("gb_cpu_s", "GB/CPU s"), ("gb_s", "GB/s"), ("p50", "p50 µs"), ("p99", "p99 µs")],
+    "s7": LATENCY,
+    "s9": BODIES, ("s9", "h2_get1m"): BODIES[:2] + [("mean", "mean µs")], ("s9", "h2_post100k"): BODIES[:2] + [("mean", "mean µs")],
 }
-RATIO = {"s1": "us_req", "s6": "kb_conn", "s7": "add_s50", "s9": "gb_cpu_s"}
+RATIO = {"s1": "us_req", "s3": "us_req", ("s5", "bulk"): "gb_cpu_s", ("s5", "pingpong"): "s50", "s6": "kb_conn", "s7": "add_s50", "s9": "gb_cpu_s"}
+
+
+def of(choices, scenario, variant):
+    """The variant's own, or the scenario's."""
+    return choices.get((scenario, variant)) or choices[scenario]
 
 
 def values(records, scenario, variant, proxy, key):
@@ -56,7 +77,7 @@ def table(records, scenario, variant):
     """One scenario: a row per proxy."""
     mine = [r for r in records if (r["scenario"], r["variant"]) == (scenario, variant)]
     names = list(dict.fromkeys(r["proxy"] for r in mine))
-    columns, ratio = COLUMNS[scenario], RATIO[scenario]
+    columns, ratio = of(COLUMNS, scenario, variant), of(RATIO, scenario, variant)
     lines = ["| proxy | " + " | ".join(title for _, title in columns) + " | weft ÷ it | errors | bottleneck |", "|---" * (len(columns) + 4) + "|"]
     own = median(mine, scenario, variant, "weft", ratio)
     for name in names:
