@@ -36,36 +36,30 @@ public struct PoolTable: ~Copyable {
     static let nobody = UInt32.max
 
     struct Pool {
-        var key: PoolKey
         var limit = IdleLimit()
         var firstIdle = PoolTable.nobody
         var idleCount: UInt32 = 0
         /// Connections opened for this key and not yet closed, idle or leased. The pool lives while there are any.
         var members: UInt32 = 0
-        var nextFree = PoolTable.nobody
     }
 
-    var pools: [Pool] = []
-    var firstFree = PoolTable.nobody
-    var used = 0
-    /// Open addressing, linear probing: pool number + 1, or 0.
-    var slots: [UInt32]
+    private var numbers = KeyNumbers()
+    private var pools: [Pool] = []
     /// Neighbours in a pool's idle list, per slab index.
     let next: Region<UInt32>
     let previous: Region<UInt32>
     public private(set) var idleTotal = 0
 
     public init(connectionCapacity: Int) {
-        slots = Array(repeating: 0, count: 256)
         next = Region(capacity: connectionCapacity)
         previous = Region(capacity: connectionCapacity)
     }
 
-    public var count: Int { used }
+    public var count: Int { numbers.used }
 
     /// The most recently parked connection of that key, now the caller's.
     public mutating func lease(_ key: PoolKey) -> UInt32? {
-        guard let pool = find(key), pools[pool].firstIdle != Self.nobody else { return nil }
+        guard let pool = numbers.find(key), pools[pool].firstIdle != Self.nobody else { return nil }
         let connection = pools[pool].firstIdle
         withdraw(connection, from: UInt32(pool))
         return connection
@@ -73,9 +67,15 @@ public struct PoolTable: ~Copyable {
 
     /// Enters a new connection and returns its pool, which every later call about the connection names.
     public mutating func join(_ key: PoolKey) -> UInt32 {
-        let pool = find(key) ?? insert(key)
+        let pool = numbers.find(key) ?? insert(key)
         pools[pool].members += 1
         return UInt32(pool)
+    }
+
+    private mutating func insert(_ key: PoolKey) -> Int {
+        let pool = numbers.insert(key)
+        if pool == pools.count { pools.append(Pool()) } else { pools[pool] = Pool() }
+        return pool
     }
 
     /// The connection has come to rest.
@@ -108,14 +108,14 @@ public struct PoolTable: ~Copyable {
         let index = Int(pool)
         precondition(pools[index].members > 0, "more connections left a pool than joined it")
         pools[index].members -= 1
-        if pools[index].members == 0 { erase(index) }
+        if pools[index].members == 0 { numbers.erase(index) }
     }
 
     /// How long a connection of the pool may rest: see `IdleLimit`.
     public func idleLimitMilliseconds(of pool: UInt32) -> UInt32 { pools[Int(pool)].limit.milliseconds }
 
     /// What all connections of the pool have in common.
-    public func key(of pool: UInt32) -> PoolKey { pools[Int(pool)].key }
+    public func key(of pool: UInt32) -> PoolKey { numbers.keys[Int(pool)] }
 
     /// A server of the pool has said how long it keeps an idle connection.
     public mutating func heardKeepAlive(_ pool: UInt32, timeoutSeconds: Int) { pools[Int(pool)].limit.heard(timeoutSeconds: timeoutSeconds) }
@@ -123,67 +123,5 @@ public struct PoolTable: ~Copyable {
     /// A server of the pool has closed a connection at rest.
     public mutating func sawClose(_ pool: UInt32, restedMilliseconds: UInt64) {
         pools[Int(pool)].limit.sawClose(restedMilliseconds: restedMilliseconds)
-    }
-
-    // MARK: The hash table
-
-    private func find(_ key: PoolKey) -> Int? {
-        let mask = slots.count - 1
-        var slot = key.hash & mask
-        while slots[slot] != 0 {
-            let pool = Int(slots[slot]) - 1
-            if pools[pool].key == key { return pool }
-            slot = (slot + 1) & mask
-        }
-        return nil
-    }
-
-    private mutating func insert(_ key: PoolKey) -> Int {
-        if (used + 1) * 2 > slots.count { grow() }
-        let pool: Int
-        if firstFree != Self.nobody {
-            pool = Int(firstFree)
-            firstFree = pools[pool].nextFree
-            pools[pool] = Pool(key: key)
-        } else {
-            pool = pools.count
-            pools.append(Pool(key: key))
-        }
-        used += 1
-        place(pool)
-        return pool
-    }
-
-    private mutating func place(_ pool: Int) {
-        let mask = slots.count - 1
-        var slot = pools[pool].key.hash & mask
-        while slots[slot] != 0 { slot = (slot + 1) & mask }
-        slots[slot] = UInt32(pool) + 1
-    }
-
-    private mutating func grow() {
-        let old = slots
-        slots = Array(repeating: 0, count: old.count * 2)
-        for entry in old where entry != 0 { place(Int(entry) - 1) }
-    }
-
-    private mutating func erase(_ pool: Int) {
-        let mask = slots.count - 1
-        var hole = pools[pool].key.hash & mask
-        while slots[hole] != UInt32(pool) + 1 { hole = (hole + 1) & mask }
-        // Backward shift: whoever was pushed past the hole by probing moves into it, so no tombstones are needed.
-        var slot = (hole + 1) & mask
-        while slots[slot] != 0 {
-            let home = pools[Int(slots[slot]) - 1].key.hash & mask
-            if (slot - home) & mask >= (slot - hole) & mask {
-                slots[hole] = slots[slot]
-                hole = slot
-            }
-            slot = (slot + 1) & mask
-        }
-        slots[hole] = 0
-        pools[pool].nextFree = firstFree
-        firstFree = UInt32(pool)
-        used -= 1
     }
 }
