@@ -5,6 +5,7 @@ import MeshModel
 struct ClusterAssembly {
     let nodeName: String
     private var faults: [Fault] = []
+    private var notes: [Note] = []
     private var namespaces: [String: NamespaceObject] = [:]
     private var nodes: [String: NodeObject] = [:]
     private var pods: [(PodObject, HeldObject)] = []
@@ -38,7 +39,7 @@ struct ClusterAssembly {
             workloads: workloads,
             services: meshServices(workloads),
             namespaces: namespaces.values.map(settings).sorted { $0.name < $1.name })
-        return ClusterView(state: state, pods: nodePods(workloads), faults: faults, notes: [])
+        return ClusterView(state: state, pods: nodePods(workloads), faults: faults, notes: notes)
     }
 
     private func settings(_ namespace: NamespaceObject) -> NamespaceSettings {
@@ -144,6 +145,11 @@ struct ClusterAssembly {
                 }
             }
             let own = slices[ObjectKey(kind: .service, namespace: namespace, name: name)] ?? []
+            for port in service.ports {
+                guard let word = port.appProtocol, !word.isEmpty, !ProtocolConvention.knows(appProtocol: word) else { continue }
+                let text = "Service \(namespace)/\(name), port \(port.number): appProtocol “\(word)” is no protocol that Weft knows; the first bytes decide"
+                notes.append(Note(file: entry.file, line: entry.line, text: text))
+            }
             let ports = service.ports.map { port in
                 ServicePort(
                     name: port.name, port: port.number,

@@ -55,7 +55,7 @@ public struct Manifests: Sendable {
         var view = ClusterAssembly.view(of: store.held, nodeName: nodeName)
         view.faults = (view.faults + faults).sorted()
         view.notes =
-            files.flatMap(\.notes)
+            files.flatMap(\.notes) + view.notes
             + reading.subdirectories.map { Note(file: $0, line: 0, text: "is a subdirectory; Weft reads only the directory itself") }
         return view
     }
@@ -90,8 +90,8 @@ public enum ManifestCheck {
         }
         var store = ManifestStore()
         let faults = store.replace(with: files)
-        let between = ClusterAssembly.view(of: store.held, nodeName: "").faults
-        return Report(faults: (faults + between).sorted(), notes: files.flatMap(\.notes), objectCount: store.held.count)
+        let view = ClusterAssembly.view(of: store.held, nodeName: "")
+        return Report(faults: (faults + view.faults).sorted(), notes: files.flatMap(\.notes) + view.notes, objectCount: store.held.count)
     }
 
     private static func file(_ name: String, _ content: DirectoryReading.File) -> ManifestFile {

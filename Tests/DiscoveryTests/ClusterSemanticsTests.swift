@@ -178,13 +178,29 @@ import Testing
     }
 
     @Test(arguments: [
-        (nil, "http", 80, ProtocolHint.http1), (nil, "http-admin", 80, .http1), (nil, "http2-x", 80, .http2), (nil, "grpc", 80, .http2),
-        (nil, "grpc-web-x", 80, .http1), (nil, "https", 443, .tls), (nil, "tls-db", 80, .tls), (nil, "tcp", 80, .tcp), (nil, "mongo", 80, .tcp),
+        (nil, "http", 80, ProtocolHint.http1), (nil, "http-admin", 80, .http1), (nil, "http2-x", 80, .http2), (nil, "grpc", 80, .grpc),
+        (nil, "grpc-web-x", 80, .http1), (nil, "grpc-x", 80, .grpc), (nil, "https", 443, .tls), (nil, "tls-db", 80, .tls), (nil, "tcp", 80, .tcp), (nil, "mongo", 80, .tcp),
         (nil, "web", 80, .undeclared), (nil, "httpx", 80, .undeclared), (nil, "", 3306, .tcp), ("http", "tcp", 80, .http1),
-        ("kubernetes.io/ws", "", 80, .http1), ("HTTP", "", 80, .http1), ("example.com/own", "http", 80, .http1),
+        ("kubernetes.io/ws", "", 80, .http1), ("kubernetes.io/wss", "", 80, .tls), ("kubernetes.io/h2c", "http", 80, .http2), ("HTTP", "", 80, .http1),
+        ("grpc", "http", 80, .grpc), ("http-alt", "", 80, .http1), ("mysql-router", "", 80, .tcp), ("ms-sql-s", "", 80, .tcp), (nil, "domain", 80, .undeclared),
+        (nil, "kubernetes.io", 80, .undeclared), ("example.com/own", "http", 80, .undeclared), ("example.com/own", "", 25, .tcp), ("", "", 80, .undeclared),
     ] as [(String?, String, UInt16, ProtocolHint)])
     func protocolConventions(_ appProtocol: String?, _ name: String, _ port: UInt16, _ expected: ProtocolHint) {
         #expect(ProtocolConvention.hint(appProtocol: appProtocol, portName: name, port: port) == expected)
+    }
+
+    @Test func anUnknownAppProtocolIsNotedWhereItStands() {
+        let view = Scene.view(
+            """
+            apiVersion: v1
+            kind: Service
+            metadata: {name: cart, namespace: shop}
+            spec: {ports: [{name: a, port: 80, appProtocol: example.com/own}, {name: b, port: 81, appProtocol: https}, {name: c, port: 82}]}
+            """)
+        #expect(view.faults.isEmpty)
+        #expect(view.notes.map(\.description) == [
+            "all.yaml:1: Service shop/cart, port 80: appProtocol “example.com/own” is no protocol that Weft knows; the first bytes decide"
+        ])
     }
 
     @Test(arguments: [
