@@ -34,6 +34,7 @@ struct AdminServer {
                 })
         }
         router.get("status.json") { [plane] _, _ in
+            await plane.readDecisions()
             let status = await plane.status
             return Response(
                 status: .ok, headers: [.contentType: "application/json"], body: ResponseBody(byteBuffer: ByteBuffer(bytes: try StatusJSON.encode(status))))

@@ -27,6 +27,7 @@ public enum Agent {
                         at: .hostname(configuration.metricsAddress.host, port: configuration.metricsAddress.port),
                         called: configuration.metricsAddress.description)),
                 .init(service: ManifestService(watch: watch, plane: plane)),
+                .init(service: DecisionService(plane: plane)),
                 // Node's end is the agent's end: a new node starts a new agent.
                 .init(service: NodeService(link: link, plane: plane, logger: logger), successTerminationBehavior: .gracefullyShutdownGroup),
             ],
@@ -61,6 +62,17 @@ struct ManifestService: Service {
 
     func run() async throws {
         for await reading in watch.readings.cancelOnGracefulShutdown() { await plane.take(reading) }
+    }
+}
+
+/// Has the control plane look at the proxy's decisions about protocols now and then.
+struct DecisionService: Service {
+    let plane: ControlPlane
+
+    func run() async throws {
+        await cancelWhenGracefulShutdown {
+            while (try? await Task.sleep(for: .seconds(AgentLimits.decisionsReadSeconds))) != nil { await plane.readDecisions() }
+        }
     }
 }
 

@@ -69,6 +69,12 @@ enum AgentLimits {
     static let pageStallSecondsMax = 15
     /// Pods of the status and of the per-pod metrics; more than a node may run (MeshModel's `podsMax`) by misconfiguration only.
     static let podsMax = 4_096
+    /// How often the proxy's decisions about protocols are read for the log; the status reads them anew.
+    static let decisionsReadSeconds = 2
+    /// A decision that has not fallen for this long is told again when it does.
+    static let decisionNewsSeconds = 3_600
+    /// Lines of one reading; the rest is a number. A port scan must not become a log of its own.
+    static let decisionLinesMax = 20
     /// A listener that cannot be opened (port in use) is tried again this often.
     static let listenRetryMilliseconds = 1_000
 }

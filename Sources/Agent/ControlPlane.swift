@@ -25,6 +25,7 @@ actor ControlPlane {
     private var hello: AgentHello?
     private var proxy: ProcessState?
     private(set) var instruments = Instruments()
+    private var decisions = DecisionBook()
 
     /// What node gave the agent to read, and from where.
     struct Instruments: Sendable {
@@ -112,6 +113,7 @@ actor ControlPlane {
             verdicts: MappedNumbers(adopting: hello.verdicts, count: hello.verdictNames.count),
             verdictNames: hello.verdictNames,
             heartbeat: HeartbeatStamps(adopting: hello.heartbeat))
+        decisions = DecisionBook(before: instruments.counters?.reader.decisions() ?? [])
     }
 
     private func publish(_ step: (inout SnapshotPublisher) throws(SnapshotFault) -> [Outgoing]) {
@@ -138,7 +140,38 @@ actor ControlPlane {
         }
     }
 
+    /// Reads what the proxy took connections for, and tells what is new.
+    func readDecisions() {
+        guard let counters = instruments.counters else { return }
+        let news = decisions.take(counters.reader.decisions(), at: .now)
+        for key in news.prefix(AgentLimits.decisionLinesMax) {
+            logger.info(
+                "protocol decided",
+                metadata: [
+                    "service": "\(key.service.isEmpty ? "unknown" : "\(key.namespace)/\(key.service)")", "port": "\(key.port)",
+                    "protocol": "\(key.spoken)", "reason": "\(key.reason)", "declared": "\(declared(key))",
+                ])
+        }
+        if news.count > AgentLimits.decisionLinesMax {
+            logger.info("more protocols decided", metadata: ["count": "\(news.count - AgentLimits.decisionLinesMax)"])
+        }
+    }
+
+    private func declared(_ key: DecisionBook.Key) -> String {
+        let service = view?.state.services.first { $0.name == key.service && $0.namespace == key.namespace }
+        return service?.ports.first { $0.port == key.port }.map { "\($0.protocolHint)" } ?? ""
+    }
+
     // MARK: What is shown
+
+    private var protocols: [Status.ProtocolDecision] {
+        let now = ContinuousClock.now
+        return decisions.entries.map { key, entry in
+            Status.ProtocolDecision(
+                namespace: key.namespace, service: key.service, port: key.port, declared: declared(key), spoken: key.spoken, reason: key.reason,
+                connections: entry.connections, ageSeconds: entry.lastFell.map { Self.seconds($0, until: now) })
+        }.sorted { ($0.namespace, $0.service, $0.port, $0.spoken, $0.reason) < ($1.namespace, $1.service, $1.port, $1.spoken, $1.reason) }
+    }
 
     /// What is missing for the node to be ready; empty when it is.
     var notReady: [String] {
@@ -235,12 +268,14 @@ actor ControlPlane {
             processes: processes, generations: generations,
             configuration: Status.Configuration(
                 directory: configuration.manifests, ageSeconds: Self.seconds(since: changedAt), faults: view?.faults ?? [], notes: view?.notes ?? []),
-            pods: pods, services: (view?.state.services ?? []).map(Status.Service.init), verdicts: verdicts)
+            pods: pods, services: (view?.state.services ?? []).map(Status.Service.init), protocols: protocols,
+            verdicts: verdicts)
     }
 
-    private static func seconds(since instant: ContinuousClock.Instant) -> Double {
-        let duration = ContinuousClock.now - instant
-        let (seconds, attoseconds) = duration.components
+    private static func seconds(since instant: ContinuousClock.Instant) -> Double { seconds(instant, until: .now) }
+
+    private static func seconds(_ instant: ContinuousClock.Instant, until now: ContinuousClock.Instant) -> Double {
+        let (seconds, attoseconds) = (now - instant).components
         return (Double(seconds) + Double(attoseconds) * 1e-18).rounded(toMilliseconds: ())
     }
 }

@@ -13,6 +13,8 @@ public struct Status: Codable, Sendable, Equatable {
     public var configuration: Configuration
     public var pods: [Pod]
     public var services: [Service]
+    /// What connections were taken for, sorted by service and port.
+    public var protocols: [ProtocolDecision]
     /// Decisions of the hooks since node loaded them.
     public var verdicts: [Verdict]
 
@@ -86,12 +88,30 @@ public struct Status: Codable, Sendable, Equatable {
         public struct Port: Codable, Sendable, Equatable {
             public var name: String
             public var port: UInt16
-            /// `undeclared`, `http1`, `http2`, `tcp` or `tls`.
+            /// What was declared: `undeclared`, `http1`, `http2`, `grpc`, `tcp` or `tls`.
             public var protocolHint: String
             /// Pods (or foreign addresses) behind the port; one with addresses of both families counts once.
             public var endpointsReady: Int
             public var endpointsTotal: Int
         }
+    }
+
+    /// What connections to one port were taken for, why, and how many; a port has as many of these as decisions fell.
+    public struct ProtocolDecision: Codable, Sendable, Equatable {
+        /// Empty where no service is known.
+        public var namespace: String
+        public var service: String
+        /// The service's port; the one asked for where no service is known.
+        public var port: UInt16
+        /// What the port's Service declares, as in `Service.Port.protocolHint`; empty where no service is known.
+        public var declared: String
+        /// `http/1.1`, `http/2`, `tls` or `tcp`.
+        public var spoken: String
+        /// `declared`, `first-bytes`, `server-first`, `remembered`, `client-silent` or `client-ended`.
+        public var reason: String
+        public var connections: UInt64
+        /// Seconds since the last of them; absent when that was before this agent.
+        public var ageSeconds: Double?
     }
 
     /// How often the hooks decided so.

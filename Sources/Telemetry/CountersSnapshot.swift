@@ -44,6 +44,11 @@ public struct ProtocolDecision: Sendable, Equatable {
     /// `declared`, `first-bytes`, `server-first` …
     public var reason: String
     public var connections: UInt64
+
+    public init(serviceNamespace: String, serviceName: String, port: UInt16, spoken: String, reason: String, connections: UInt64) {
+        (self.serviceNamespace, self.serviceName, self.port) = (serviceNamespace, serviceName, port)
+        (self.spoken, self.reason, self.connections) = (spoken, reason, connections)
+    }
 }
 
 extension CountersSnapshot {

@@ -36,6 +36,13 @@ enum StatusText {
                 ]
             }
         })
+        text += section("protocols", ["SERVICE", "PORT", "DECLARED", "SPOKEN", "WHY", "CONNECTIONS", "LAST"], status.protocols.map { decision in
+            [
+                decision.service.isEmpty ? "unknown" : "\(decision.namespace)/\(decision.service)", "\(decision.port)",
+                decision.declared.isEmpty ? "-" : decision.declared, decision.spoken, decision.reason, "\(decision.connections)",
+                decision.ageSeconds.map { "\(age($0)) ago" } ?? "-",
+            ]
+        })
         // Some forty verdicts exist; those that never fell only hide the others.
         text += section("capture verdicts", ["VERDICT", "COUNT"], status.verdicts.filter { $0.count > 0 }.map { [$0.name, "\($0.count)"] })
 

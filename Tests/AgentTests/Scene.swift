@@ -45,12 +45,12 @@ struct Scene {
     }
 
     /// Node's greeting with real counters and given verdicts.
-    func greet(verdicts: [String: UInt64] = ["redirect": 8, "pass_dead": 1]) async throws {
+    func greet(verdicts: [String: UInt64] = ["redirect": 8, "pass_dead": 1], counters: Int32? = nil) async throws {
         let names = verdicts.keys.sorted()
         await plane.take(
             .hello(
                 AgentHello(
-                    incarnation: 3, nodeName: "node-a", verdictNames: names, counters: try CountersRegion.create(),
+                    incarnation: 3, nodeName: "node-a", verdictNames: names, counters: try counters ?? CountersRegion.create(),
                     verdicts: Self.memory(names.map { verdicts[$0]! }), heartbeat: Self.memory([UInt64](repeating: 0, count: Limits.workersMax)))))
     }
 
