@@ -16,7 +16,7 @@ SHELL := bash
 # One configuration for everything, so tests and demo run the very programs that ship.
 CONFIGURATION := -c release -Xswiftc -enable-testing
 RELEASE := .build/release
-TOOLS := $(patsubst Tests/Bench/c/%.c,.build/bench/bin/%,$(wildcard Tests/Bench/c/*.c))
+TOOLS := $(patsubst %.c,.build/bench/bin/%,$(notdir $(wildcard Tests/Bench/c/*.c Tests/Conformance/c/*.c)))
 PYTHON := .build/venv/bin/python
 SCENARIOS ?= s1 s3 s5 s6 s7 s9
 ROUNDS ?= 3
@@ -38,7 +38,8 @@ bpf: setup
 
 tools: setup $(TOOLS)
 
-.build/bench/bin/%: Tests/Bench/c/%.c
+vpath %.c Tests/Bench/c Tests/Conformance/c
+.build/bench/bin/%: %.c
 	@mkdir -p $(@D)
 	$(CC) -O2 -Wall -Werror -o $@ $<
 

@@ -83,7 +83,8 @@ class Process:
         self.stop()
 
 
-def _listens(port):
+def listens(port):
+    """A condition: something listens there."""
     def asked(_):
         with socket.create_connection(("127.0.0.1", port), 1):
             return True
@@ -91,9 +92,9 @@ def _listens(port):
 
 
 class Proxy(Process):
-    """weft-proxy with one worker. `protocol` is what the Service's port declares; the first listener's address is `address`."""
+    """weft-proxy with one worker; `protocol` is what the port declares, `hosts` makes Services h0.test … of the upstreams in turn."""
 
-    def __init__(self, upstreams, protocol="http", listeners=1, limits=None):
+    def __init__(self, upstreams, protocol="http", listeners=1, limits=None, hosts=0):
         self.ports = [free_port() for _ in range(listeners)]
         self.address, self.authority = ("127.0.0.1", self.ports[0]), f"127.0.0.1:{self.ports[0]}"
         self.page = Path(tempfile.mkstemp(prefix="weft-metrics-")[1])
@@ -101,6 +102,8 @@ class Proxy(Process):
         for port in self.ports:
             words += ["--listen", f"127.0.0.1:{port}"]
         words += ["--upstream", ",".join(f"127.0.0.1:{port}" for port in upstreams)]
+        if hosts:
+            words += ["--hosts", hosts]
         for name, value in (limits or {}).items():
             words += ["--limit", f"{name}={value}"]
         super().__init__(*words, ready=lambda started: "ready" in started.tail())
@@ -138,7 +141,7 @@ class NGHTTPServer(Process):
         self.root = Path(tempfile.mkdtemp(prefix="weft-nghttpd-"))
         (self.root / "index.html").write_bytes(body)
         program = shutil.which("nghttpd") or "/usr/sbin/nghttpd"
-        super().__init__(program, "--no-tls", "--address=127.0.0.1", "--max-concurrent-streams=4096", "-d", self.root, self.port, ready=_listens(self.port))
+        super().__init__(program, "--no-tls", "--address=127.0.0.1", "--max-concurrent-streams=4096", "-d", self.root, self.port, ready=listens(self.port))
 
     def stop(self):
         super().stop()

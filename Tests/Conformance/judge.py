@@ -11,8 +11,8 @@ from frames import CLOSED, DATA, GOAWAY, HEADERS, NO_ERROR, PING, RST_STREAM, SE
 class Judge(Connection):
     """The client of every case; `peer` is whom it talks to."""
 
-    def __init__(self, made, peer, exact):
-        super().__init__(made)
+    def __init__(self, made, peer=None, exact=True, patience=2.0):
+        super().__init__(made, patience)
         self.peer, self.exact = peer, exact
 
     def fields(self, *more, method="GET", path="/"):
