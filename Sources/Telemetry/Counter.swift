@@ -24,6 +24,13 @@ public enum Counter: UInt8, Sendable, CaseIterable {
     case http2RetiredGoAway, http2RetiredIdle, http2RetiredUnanswered, http2RetiredFault, http2RetiredPeerClosed, http2RetiredPodGone
     case http2PingsUnanswered
     case http2NotSpoken
+    case http2FaultBadPreface, http2FaultSettingsNotFirst, http2FaultFrameTooLarge, http2FaultBadFrameSize, http2FaultWrongStream
+    case http2FaultIdleStream, http2FaultClosedStream, http2FaultBadStreamNumber, http2FaultInterruptedHead, http2FaultStrayContinuation
+    case http2FaultBadPadding, http2FaultBadSetting, http2FaultBadInitialWindow, http2FaultZeroWindowIncrement, http2FaultWindowOverflow
+    case http2FaultFlowControl, http2FaultPushPromise, http2FaultCompression, http2FaultSelfDependency, http2FaultTooManyStreams
+    case http2FaultRefusedFrame, http2FaultRapidReset, http2FaultContinuationFlood, http2FaultHeadBomb, http2FaultControlFlood
+    case http2FaultEmptyDataFlood, http2FaultTinyDataFlood, http2FaultPriorityFlood, http2FaultWindowUpdateFlood, http2FaultPingTimeout
+    case http2FaultSettingsTimeout, http2FaultInternalError
     // Upstream connections
     case upstreamConnects
     case upstreamFailureRefused, upstreamFailureTimeout, upstreamFailureReset, upstreamFailureUnreachable
@@ -119,6 +126,38 @@ public enum Counter: UInt8, Sendable, CaseIterable {
             .init(name: "weft_http2_pings_unanswered_total", help: "HTTP/2 connections given up because a PING was not answered.")
         case .http2NotSpoken:
             .init(name: "weft_http2_not_spoken_total", help: "Endpoints that answered HTTP/2 with something else.")
+        case .http2FaultBadPreface: .http2Fault("bad_preface")
+        case .http2FaultSettingsNotFirst: .http2Fault("settings_not_first")
+        case .http2FaultFrameTooLarge: .http2Fault("frame_too_large")
+        case .http2FaultBadFrameSize: .http2Fault("bad_frame_size")
+        case .http2FaultWrongStream: .http2Fault("wrong_stream")
+        case .http2FaultIdleStream: .http2Fault("idle_stream")
+        case .http2FaultClosedStream: .http2Fault("closed_stream")
+        case .http2FaultBadStreamNumber: .http2Fault("bad_stream_number")
+        case .http2FaultInterruptedHead: .http2Fault("interrupted_head")
+        case .http2FaultStrayContinuation: .http2Fault("stray_continuation")
+        case .http2FaultBadPadding: .http2Fault("bad_padding")
+        case .http2FaultBadSetting: .http2Fault("bad_setting")
+        case .http2FaultBadInitialWindow: .http2Fault("bad_initial_window")
+        case .http2FaultZeroWindowIncrement: .http2Fault("zero_window_increment")
+        case .http2FaultWindowOverflow: .http2Fault("window_overflow")
+        case .http2FaultFlowControl: .http2Fault("flow_control")
+        case .http2FaultPushPromise: .http2Fault("push_promise")
+        case .http2FaultCompression: .http2Fault("compression")
+        case .http2FaultSelfDependency: .http2Fault("self_dependency")
+        case .http2FaultTooManyStreams: .http2Fault("too_many_streams")
+        case .http2FaultRefusedFrame: .http2Fault("refused_frame")
+        case .http2FaultRapidReset: .http2Fault("rapid_reset")
+        case .http2FaultContinuationFlood: .http2Fault("continuation_flood")
+        case .http2FaultHeadBomb: .http2Fault("head_bomb")
+        case .http2FaultControlFlood: .http2Fault("control_flood")
+        case .http2FaultEmptyDataFlood: .http2Fault("empty_data_flood")
+        case .http2FaultTinyDataFlood: .http2Fault("tiny_data_flood")
+        case .http2FaultPriorityFlood: .http2Fault("priority_flood")
+        case .http2FaultWindowUpdateFlood: .http2Fault("window_update_flood")
+        case .http2FaultPingTimeout: .http2Fault("ping_timeout")
+        case .http2FaultSettingsTimeout: .http2Fault("settings_timeout")
+        case .http2FaultInternalError: .http2Fault("internal_error")
         case .upstreamConnects:
             .init(name: "weft_upstream_connects_total", help: "Connections opened to endpoints.")
         case .upstreamFailureRefused: .upstreamFailure("refused")
@@ -233,6 +272,9 @@ extension Counter.Definition {
     }
     fileprivate static func goAways(_ way: StaticString) -> Self {
         family("weft_http2_goaways_total", "GOAWAY frames, by who sent them and on which side.", "way", way)
+    }
+    fileprivate static func http2Fault(_ reason: StaticString) -> Self {
+        family("weft_http2_faults_total", "HTTP/2 connections given up, by what was wrong with them.", "reason", reason)
     }
     fileprivate static func retired(_ reason: StaticString) -> Self {
         family("weft_http2_retirements_total", "Upstream HTTP/2 connections that take no more streams.", "reason", reason)
