@@ -40,6 +40,7 @@ let package = Package(
         // Floor 0: the operating system, one module per C library.
         .target(name: "CLinux", cSettings: [.unsafeFlags(["-Wall", "-Werror"])]),
         .systemLibrary(name: "CLibBPF", pkgConfig: "libbpf", providers: [.apt(["libbpf-dev", "libelf-dev"])]),
+        .systemLibrary(name: "CNGHTTP2", pkgConfig: "libnghttp2", providers: [.apt(["libnghttp2-dev"])]),
         .systemLibrary(name: "CaptureABI", path: "bpf/abi"),
 
         // Floor 1: words everyone uses.
@@ -49,7 +50,7 @@ let package = Package(
 
         // Floor 2: one skill each, no knowledge of each other.
         .target(name: "EventLoop", dependencies: ["CLinux"], swiftSettings: hot),
-        .target(name: "HTTPCodec", dependencies: ["Bytes"], swiftSettings: hot),
+        .target(name: "HTTPCodec", dependencies: ["Bytes", "CNGHTTP2"], swiftSettings: hot),
         .target(name: "Balancing", swiftSettings: hot),
         .target(name: "ControlChannel", dependencies: ["CLinux"], swiftSettings: hot),
         .target(name: "Capture", dependencies: ["CLibBPF", "CaptureABI", "CLinux"], swiftSettings: house),

@@ -81,6 +81,9 @@ public struct ByteWriter {
         return take(count) == nil ? nil : start
     }
 
+    /// Leaves `count` bytes to whoever fills the memory returned; nil when they do not fit.
+    @inlinable public mutating func leave(_ count: Int) -> UnsafeMutableRawPointer? { take(count) }
+
     /// Fills a gap of `digits` bytes at `offset` with a number in zero-padded hexadecimal.
     @inlinable public mutating func patchHex(_ value: UInt64, at offset: Int, digits: Int) {
         precondition(offset >= 0 && digits <= position &- offset, "the gap is not inside what was written")

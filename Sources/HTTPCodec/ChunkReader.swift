@@ -92,12 +92,12 @@ extension BodyDecoder {
         return BodyPiece(event: .starved, consumed: line, payload: line..<line)
     }
 
-    private enum TrailerRule { case forward, drop, refuse }
+    enum TrailerRule { case forward, drop, refuse }
 
     /// A receiver that merges trailers into the head must not learn there what the head itself may not say (RFC 9110, 6.5.1).
-    private static func trailerRule(_ id: KnownField) -> TrailerRule {
+    static func trailerRule(_ id: KnownField) -> TrailerRule {
         switch id {
-        case .other: .forward
+        case .other, .contentType, .grpcStatus, .grpcMessage, .grpcTimeout, .cookie, .webSocketKey, .webSocketAccept: .forward
         case .xRequestID, .traceparent, .tracestate, .xForwardedFor, .xForwardedProto, .weftDestination: .drop
         case .host, .connection, .contentLength, .transferEncoding, .keepAlive, .proxyConnection, .upgrade, .te, .trailer,
             .expect, .http2Settings: .refuse

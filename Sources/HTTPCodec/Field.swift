@@ -31,6 +31,8 @@ public enum KnownField: UInt8, Sendable {
     case host, connection, contentLength, transferEncoding, keepAlive, proxyConnection, upgrade, te, trailer, expect, http2Settings
     // What the proxy adds or passes on.
     case xRequestID, traceparent, tracestate, xForwardedFor, xForwardedProto
+    // What HTTP/2, gRPC and WebSocket need to be known.
+    case cookie, contentType, grpcTimeout, grpcStatus, grpcMessage, webSocketKey, webSocketAccept
     /// Only one Weft proxy may tell another where a request goes (DESIGN §3); from anyone else it is removed.
     case weftDestination
 }
@@ -63,21 +65,26 @@ func identify(_ name: UnsafeRawPointer, _ count: Int) -> KnownField {
     switch count {
     case 2: tokenEquals(name, 2, "te") ? .te : .other
     case 4: tokenEquals(name, 4, "host") ? .host : .other
-    case 6: tokenEquals(name, 6, "expect") ? .expect : .other
+    case 6: tokenEquals(name, 6, "expect") ? .expect : tokenEquals(name, 6, "cookie") ? .cookie : .other
     case 7: tokenEquals(name, 7, "upgrade") ? .upgrade : tokenEquals(name, 7, "trailer") ? .trailer : .other
     case 10:
         tokenEquals(name, 10, "connection") ? .connection
             : tokenEquals(name, 10, "keep-alive") ? .keepAlive : tokenEquals(name, 10, "tracestate") ? .tracestate : .other
-    case 11: tokenEquals(name, 11, "traceparent") ? .traceparent : .other
-    case 12: tokenEquals(name, 12, "x-request-id") ? .xRequestID : .other
+    case 11: tokenEquals(name, 11, "traceparent") ? .traceparent : tokenEquals(name, 11, "grpc-status") ? .grpcStatus : .other
+    case 12:
+        tokenEquals(name, 12, "content-type") ? .contentType
+            : tokenEquals(name, 12, "x-request-id") ? .xRequestID
+            : tokenEquals(name, 12, "grpc-timeout") ? .grpcTimeout : tokenEquals(name, 12, "grpc-message") ? .grpcMessage : .other
     case 14:
         tokenEquals(name, 14, "content-length") ? .contentLength : tokenEquals(name, 14, "http2-settings") ? .http2Settings : .other
     case 15: tokenEquals(name, 15, "x-forwarded-for") ? .xForwardedFor : .other
     case 16: tokenEquals(name, 16, "proxy-connection") ? .proxyConnection : .other
     case 17:
         tokenEquals(name, 17, "transfer-encoding") ? .transferEncoding
-            : tokenEquals(name, 17, "x-forwarded-proto") ? .xForwardedProto : .other
+            : tokenEquals(name, 17, "x-forwarded-proto") ? .xForwardedProto
+            : tokenEquals(name, 17, "sec-websocket-key") ? .webSocketKey : .other
     case 18: tokenEquals(name, 18, "x-weft-destination") ? .weftDestination : .other
+    case 20: tokenEquals(name, 20, "sec-websocket-accept") ? .webSocketAccept : .other
     default: .other
     }
 }

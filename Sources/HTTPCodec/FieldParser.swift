@@ -58,7 +58,8 @@ extension Head {
         case .traceparent: traceparentRow = row; traceparentCount &+= 1
         case .xForwardedFor: forwardedForRow = row
         case .xForwardedProto: forwardedProtoRow = row; forwardedProtoCount &+= 1
-        case .keepAlive, .proxyConnection, .trailer, .http2Settings, .tracestate, .weftDestination, .other: break
+        case .keepAlive, .proxyConnection, .trailer, .http2Settings, .tracestate, .weftDestination, .cookie, .contentType, .grpcTimeout,
+            .grpcStatus, .grpcMessage, .webSocketKey, .webSocketAccept, .other: break
         }
     }
 

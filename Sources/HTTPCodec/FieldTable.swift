@@ -12,6 +12,9 @@ struct FieldTable: ~Copyable {
 
     deinit { rows.deallocate() }
 
+    /// Where a decoder of HTTP/2 heads writes rows.
+    var base: UnsafeMutablePointer<HeadField> { rows }
+
     /// The row must be one of a head's `fieldCount`; the parser keeps that below the capacity.
     @inline(__always) subscript(_ row: Int) -> HeadField {
         get { rows[row] }

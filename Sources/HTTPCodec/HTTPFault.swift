@@ -86,6 +86,22 @@ public enum HTTPFault: UInt8, Error, CaseIterable, Sendable {
     /// Transfer-Encoding in an HTTP/1.0 message.
     case transferEncodingInHTTP10
 
+    // MARK: HTTP/2 heads (RFC 9113, 8)
+    /// A pseudo-header field that is missing, repeated, unknown, out of place, or does not fit the method.
+    case badPseudoField
+    /// An upper-case letter in a field name.
+    case upperCaseFieldName
+    /// A space or a tab before or behind a field value.
+    case blankAroundValue
+    /// A field that speaks of the connection: Connection, Transfer-Encoding, Upgrade and their like, or TE with more than `trailers`.
+    case connectionField
+    /// `:authority` and Host name different things.
+    case authorityMismatch
+    /// Content-Length and the sum of the DATA frames differ.
+    case lengthMismatch
+    /// Trailers that do not end the stream.
+    case trailersNotLast
+
     // MARK: Body (RFC 9112, 7.1)
     /// The chunk size is empty, or holds another byte than a hexadecimal digit (a sign, a space, `0x`).
     case badChunkSize
@@ -158,6 +174,13 @@ extension HTTPFault {
         case .chunkedNotLast: (400, "chunked-not-last")
         case .unknownTransferCoding: (501, "unknown-transfer-coding")
         case .transferEncodingInHTTP10: (400, "transfer-encoding-in-http10")
+        case .badPseudoField: (400, "bad-pseudo-field")
+        case .upperCaseFieldName: (400, "upper-case-field-name")
+        case .blankAroundValue: (400, "blank-around-value")
+        case .connectionField: (400, "connection-field")
+        case .authorityMismatch: (400, "authority-mismatch")
+        case .lengthMismatch: (400, "length-mismatch")
+        case .trailersNotLast: (400, "trailers-not-last")
         case .badChunkSize: (400, "bad-chunk-size")
         case .chunkSizeTooLarge: (400, "chunk-size-too-large")
         case .badChunkExtension: (400, "bad-chunk-extension")

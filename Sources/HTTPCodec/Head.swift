@@ -73,6 +73,10 @@ public struct Head: ~Copyable {
 
     /// Bytes of the head, its final empty line included.
     public internal(set) var byteCount = 0
+    /// Decoded from HTTP/2 fields and laid out as HTTP/1.1 text.
+    public internal(set) var isHTTP2 = false
+    /// An extended CONNECT (RFC 8441), told as a GET that asks for an upgrade. It has no key: HTTP/2 needs none.
+    public internal(set) var isExtendedConnect = false
     /// 1 for HTTP/1.1, 0 for HTTP/1.0.
     public internal(set) var minorVersion = 1
 
@@ -153,6 +157,8 @@ public struct Head: ~Copyable {
     mutating func reset() {
         fieldCount = 0
         byteCount = 0
+        isHTTP2 = false
+        isExtendedConnect = false
         minorVersion = 1
         method = .get
         methodName = ByteSpan()

@@ -46,9 +46,16 @@ public struct Reply {
     /// Bytes that `write` may need: fixed text 160, the reason phrase 31, the reason twice with `upstream-`.
     public var bytesMax: Int { 256 + 2 * (reason.utf8CodeUnitCount + 9) }
 
+    /// Bytes of the body: the reason and a line feed.
+    var bodyBytes: Int { reason.utf8CodeUnitCount + (isUpstreams ? 9 : 0) + 1 }
+
+    func writeBody(to out: inout ByteWriter) {
+        writeReason(to: &out)
+        out.write("\n")
+    }
+
     /// Writes head and body. Returns false when `out` is too small.
     public func write(to out: inout ByteWriter) -> Bool {
-        let bodyBytes = reason.utf8CodeUnitCount + (isUpstreams ? 9 : 0) + 1
         out.write("HTTP/1.1 ")
         out.writeDecimal(UInt64(status))
         out.write(" ")
@@ -63,14 +70,11 @@ public struct Reply {
         }
         if !keepsAlive { out.write("\r\nconnection: close") } else if minorVersion == 0 { out.write("\r\nconnection: keep-alive") }
         out.write("\r\n\r\n")
-        if !answersHead {
-            writeReason(to: &out)
-            out.write("\n")
-        }
+        if !answersHead { writeBody(to: &out) }
         return !out.overflowed
     }
 
-    private func writeReason(to out: inout ByteWriter) {
+    func writeReason(to out: inout ByteWriter) {
         if isUpstreams { out.write("upstream-") }
         out.write(reason)
     }

@@ -198,7 +198,7 @@ let versionWord10: UInt64 = 0x302E_312F_5054_5448
 
 /// Which method a token is. Throws for a known one in other letter case.
 @inline(__always)
-private func identifyMethod(_ token: UnsafeRawPointer, _ count: Int) throws(HTTPFault) -> HTTPMethod {
+func identifyMethod(_ token: UnsafeRawPointer, _ count: Int) throws(HTTPFault) -> HTTPMethod {
     let method: HTTPMethod =
         switch count {
         case 3: tokenEquals(token, 3, "get") ? .get : tokenEquals(token, 3, "put") ? .put : .other

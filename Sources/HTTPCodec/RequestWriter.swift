@@ -36,8 +36,8 @@ public struct RequestForwarding {
 /// Writes the head of a request towards the upstream, always as HTTP/1.1.
 public enum RequestWriter {
     /// What `write` adds at most: Host 8, the four fields it may create 21 + 26 + 52 + 70, `te` 13, `connection` 31,
-    /// `transfer-encoding` 28, `content-length` 38, a slash, the version 11; rounded up.
-    static let additionMax = 320
+    /// `transfer-encoding` 28, `content-length` 38, `sec-websocket-key` 45, a slash, the version 11; rounded up.
+    static let additionMax = 384
 
     /// Bytes that `write` may need, for `ByteQueue.write(upTo:)`.
     public static func bytesMax(_ head: borrowing Head, _ forwarding: RequestForwarding) -> Int {
@@ -59,9 +59,7 @@ public enum RequestWriter {
         writeHost(head, base, forwarding, to: &out)
 
         var withheld = FieldSet.perHop
-        let keepsRequestID = head.requestIDCount == 1 && head.fields[head.requestIDRow].valueCount > 0
-        let keepsTrace = head.traceparentCount == 1 && isTraceparent(base, head.fields[head.traceparentRow].value)
-        let keepsProto = head.forwardedProtoCount == 1 && isProtocolName(base, head.fields[head.forwardedProtoRow].value)
+        let (keepsRequestID, keepsTrace, keepsProto) = keptFields(head, base)
         withheld.insert(.weftDestination)
         if !keepsRequestID { withheld.insert(.xRequestID) }
         // A trace state without the trace it belongs to means nothing (W3C Trace Context, 3.3).
@@ -79,11 +77,24 @@ public enum RequestWriter {
         if !keepsTrace { writeTraceparent(forwarding.random, to: &out) }
         if case .chunked = head.framing { out.write("transfer-encoding: chunked\r\n") }
         let upgrades = forwarding.keepsUpgrade && head.asksForUpgrade
-        if upgrades { writeUpgrade(head, base, to: &out) }
+        if upgrades {
+            writeUpgrade(head, base, to: &out)
+            if head.isExtendedConnect { writeWebSocketKey(forwarding.random, to: &out) }
+        }
         if head.acceptsTrailers { out.write("te: trailers\r\n") }
         writeConnection(closes: forwarding.closesUpstream, te: head.acceptsTrailers, upgrades: upgrades, to: &out)
         out.write("\r\n")
         return !out.overflowed
+    }
+
+    /// Which of the fields that every request gets are good as they came.
+    @inline(__always)
+    static func keptFields(_ head: borrowing Head, _ base: UnsafeRawPointer) -> (requestID: Bool, trace: Bool, proto: Bool) {
+        (
+            head.requestIDCount == 1 && head.fields[head.requestIDRow].valueCount > 0,
+            head.traceparentCount == 1 && isTraceparent(base, head.fields[head.traceparentRow].value),
+            head.forwardedProtoCount == 1 && isProtocolName(base, head.fields[head.forwardedProtoRow].value)
+        )
     }
 
     @inline(__always)
@@ -149,6 +160,14 @@ public enum RequestWriter {
         let value = head.fields[head.upgradeRow].value
         out.write("upgrade: ")
         out.write(base + value.start, count: Int(value.count))
+        out.write("\r\n")
+    }
+
+    /// The key of a handshake that the caller's protocol does not have. It only has to be new; the request id's chance, turned
+    /// about, is.
+    private static func writeWebSocketKey(_ random: (UInt64, UInt64, UInt64), to out: inout ByteWriter) {
+        out.write("sec-websocket-key: ")
+        withUnsafeBytes(of: webSocketKeyWords(random)) { writeBase64($0, to: &out) }
         out.write("\r\n")
     }
 

@@ -34,9 +34,14 @@ func isProtocolName(_ base: UnsafeRawPointer, _ value: ByteSpan) -> Bool {
 
 /// Writes `x-request-id` as a random UUID (RFC 9562, 5.4).
 func writeRequestID(_ random: (UInt64, UInt64, UInt64), to out: inout ByteWriter) {
+    out.write("x-request-id: ")
+    writeRequestIDValue(random, to: &out)
+    out.write("\r\n")
+}
+
+func writeRequestIDValue(_ random: (UInt64, UInt64, UInt64), to out: inout ByteWriter) {
     let high = random.0 & ~0xF000 | 0x4000
     let low = random.1 & ~(0b11 << 62) | 0b10 << 62
-    out.write("x-request-id: ")
     out.writeHex(high >> 32, digitsMin: 8)
     out.write("-")
     out.writeHex(high >> 16 & 0xFFFF, digitsMin: 4)
@@ -46,16 +51,24 @@ func writeRequestID(_ random: (UInt64, UInt64, UInt64), to out: inout ByteWriter
     out.writeHex(low >> 48, digitsMin: 4)
     out.write("-")
     out.writeHex(low & 0xFFFF_FFFF_FFFF, digitsMin: 12)
-    out.write("\r\n")
 }
 
 /// Writes a new `traceparent`, not sampled: Weft records no spans, and who does decides for itself.
 func writeTraceparent(_ random: (UInt64, UInt64, UInt64), to out: inout ByteWriter) {
-    out.write("traceparent: 00-")
+    out.write("traceparent: ")
+    writeTraceparentValue(random, to: &out)
+    out.write("\r\n")
+}
+
+func writeTraceparentValue(_ random: (UInt64, UInt64, UInt64), to out: inout ByteWriter) {
+    out.write("00-")
     out.writeHex(random.0 & ~0xF000 | 0x4000, digitsMin: 16)
     out.writeHex(random.1 & ~(0b11 << 62) | 0b10 << 62, digitsMin: 16)
     out.write("-")
     // Zero means "no parent".
     out.writeHex(random.2 | 1, digitsMin: 16)
-    out.write("-00\r\n")
+    out.write("-00")
 }
+
+/// The 16 bytes of a `sec-websocket-key`.
+func webSocketKeyWords(_ random: (UInt64, UInt64, UInt64)) -> (UInt64, UInt64) { (random.2 &* 0x9E37_79B9_7F4A_7C15, random.1 ^ random.0.byteSwapped) }

@@ -1,0 +1,101 @@
+/// How much of everything one HTTP/2 connection may have. Checked against each other once, when made.
+public struct HTTP2Limits: Sendable, Equatable {
+    /// Streams a client may have open at once, as SETTINGS_MAX_CONCURRENT_STREAMS tells it.
+    public var streamsMax = 2_048
+    /// Bytes of one decoded head, counted as RFC 9113, 10.5.1 has it (32 more per field); more is answered 431.
+    public var headListBytesMax = 64 * 1024
+    /// Fields of one head; more is answered 431.
+    public var fieldsMax = HeadLimits.fieldsCapacity
+    /// Decoded bytes of one head at which it is no mistake any more: the connection ends.
+    public var headBombBytes = 1024 * 1024
+    /// Bytes of one header block on the wire, all its frames together.
+    public var headBlockBytesMax = 96 * 1024
+    /// CONTINUATION frames of one header block.
+    public var continuationsMax = 32
+    /// Bytes a peer may send on one stream before its receiver has taken them.
+    public var streamWindowBytes = 256 * 1024
+    /// Bytes a peer may send on all streams before we have read them.
+    public var connectionWindowBytes = 1024 * 1024
+    /// Bytes of one connection that were received and not taken yet, above which its window is no longer given back on receipt.
+    public var heldBytesMax = 16 * 1024 * 1024
+    /// Bytes that wait on one stream for the peer's window.
+    public var queueBytesMax = 64 * 1024
+    /// Bytes that wait on all streams of one connection, above which each stream may only hold `queueBytesMin`.
+    public var queueBytesPerSession = 4 * 1024 * 1024
+    /// Bytes any stream may have waiting, so that none starves behind the others.
+    public var queueBytesMin = 4 * 1024
+    /// Nanoseconds that bytes may wait on one stream for a window the peer does not open.
+    public var stallNanosecondsMax: UInt64 = 300_000_000_000
+
+    // Allowances refill with time, and with the honest work that explains the frames (`FloodMeter`).
+    /// Streams reset by the peer, or by us for its faults.
+    public var resets = Allowance(burst: 1_000, perSecond: 100)
+    /// SETTINGS, PING and frames of unknown type.
+    public var controls = Allowance(burst: 1_000, perSecond: 200)
+    /// DATA frames without a byte that do not end their stream.
+    public var emptyData = Allowance(burst: 500, perSecond: 100)
+    /// DATA frames of at most `tinyDataBytes` bytes that do not end their stream.
+    public var tinyData = Allowance(burst: 50_000, perSecond: 20_000)
+    /// Below a gRPC message's own prefix of 5 bytes, so that no frame with a whole message is one.
+    public var tinyDataBytes = 4
+    /// PRIORITY and PRIORITY_UPDATE frames, beyond 4 per stream opened.
+    public var priorities = Allowance(burst: 500, perSecond: 100)
+    /// WINDOW_UPDATE frames, beyond 4 per DATA frame sent and per stream opened.
+    public var windowUpdates = Allowance(burst: 2_000, perSecond: 200)
+
+    public init() {}
+
+    public static let standard = HTTP2Limits()
+
+    func check() {
+        precondition(streamsMax > 0 && fieldsMax > 0 && fieldsMax <= HeadLimits.fieldsCapacity)
+        precondition(headListBytesMax <= 65_536 && headBombBytes > headListBytesMax, "offsets into a head are 16 bits wide")
+        precondition(headBlockBytesMax >= headListBytesMax, "what fits decoded must fit encoded")
+        precondition(queueBytesMin > 0 && queueBytesMin <= queueBytesMax && queueBytesMax <= queueBytesPerSession)
+        precondition(streamWindowBytes >= 65_535 && connectionWindowBytes >= streamWindowBytes && heldBytesMax >= connectionWindowBytes)
+    }
+}
+
+/// So many at once, and so many more with each second.
+public struct Allowance: Sendable, Equatable {
+    public var burst: Int32
+    public var perSecond: Int32
+
+    public init(burst: Int32, perSecond: Int32) {
+        precondition(burst > 0 && perSecond > 0)
+        self.burst = burst
+        self.perSecond = perSecond
+    }
+}
+
+/// Counts one kind of frame against its allowance. What is earned by time is added when the allowance runs short, so an
+/// honest peer costs one subtraction a frame.
+struct FloodMeter {
+    private var left: Int32
+    private var filledAt: UInt64
+
+    init(_ allowance: Allowance, now: UInt64) {
+        left = allowance.burst
+        filledAt = now
+    }
+
+    /// Takes one. False: the allowance is used up.
+    @inline(__always) mutating func take(_ allowance: Allowance, now: UInt64) -> Bool {
+        left &-= 1
+        return left >= 0 || refill(allowance, now: now)
+    }
+
+    /// Honest work that explains `count` more.
+    @inline(__always) mutating func earn(_ count: Int32, _ allowance: Allowance) {
+        if left < allowance.burst { left &+= count }
+    }
+
+    private mutating func refill(_ allowance: Allowance, now: UInt64) -> Bool {
+        let elapsed = now > filledAt ? now &- filledAt : 0
+        let earned = Int32(clamping: min(elapsed, 1_000_000_000_000) / 1_000 * UInt64(allowance.perSecond) / 1_000_000)
+        guard earned > 0 else { left = -1; return false }
+        filledAt = now
+        left = min(earned, allowance.burst) &- 1
+        return true
+    }
+}

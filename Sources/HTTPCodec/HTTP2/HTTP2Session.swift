@@ -1,0 +1,192 @@
+import Bytes
+import CNGHTTP2
+
+/// One HTTP/2 connection without its socket (RFC 9113): bytes in, events out; calls in, bytes out.
+///
+/// The library (nghttp2) compresses heads, keeps windows and orders what is sent; frames are judged before it sees them
+/// (`FrameGuard`), heads are judged when it has decompressed them (`HeadDecoder`). A stream number that is gone is harmless
+/// in every call.
+public struct HTTP2Session: ~Copyable {
+    public enum Role: Sendable { case server, client }
+
+    let state: UnsafeMutablePointer<SessionState>
+
+    /// Begins a connection; our SETTINGS, and a client's preface, wait to be written.
+    /// - Parameters:
+    ///   - workspace: must outlive the session.
+    ///   - now: nanoseconds of the worker's clock.
+    public init(_ role: Role, _ workspace: borrowing HTTP2Workspace, now: UInt64) {
+        let shared = workspace.state
+        state = .allocate(capacity: 1)
+        state.initialize(to: SessionState(shared, isServer: role == .server, now: now))
+        var made: OpaquePointer?
+        let failed = role == .server
+            ? nghttp2_session_server_new3(&made, shared.pointee.callbacks, state, shared.pointee.options, &shared.pointee.library)
+            : nghttp2_session_client_new3(&made, shared.pointee.callbacks, state, shared.pointee.options, &shared.pointee.library)
+        guard failed == 0, let library = made else { preconditionFailure("no memory for a session") }
+        state.pointee.library = library
+        state.pointee.begin()
+    }
+
+    deinit {
+        nghttp2_session_del(state.pointee.library)
+        state.pointee.tearDown()
+        state.deinitialize(count: 1)
+        state.deallocate()
+    }
+
+    // MARK: Receiving
+
+    /// One step over the bytes that came; `.none` when all of them are dealt with. Content events point into `bytes`.
+    public mutating func next(_ bytes: inout UnsafeRawBufferPointer, head: inout Head, now: UInt64) -> HTTP2Event {
+        state.pointee.next(&bytes, &head, now: now)
+    }
+
+    /// Events wait that no bytes brought: streams that ended while frames were written, or that stalled.
+    public var hasEvents: Bool { state.pointee.closedFirst != nil || state.pointee.failure != nil && !state.pointee.hasToldFailure }
+
+    // MARK: Sending
+
+    /// Opens a stream with a request parsed from HTTP/1.1 or decoded from HTTP/2. An upgrade that is kept
+    /// (`RequestForwarding.keepsUpgrade`) goes out as extended CONNECT.
+    /// - Returns: the stream's number.
+    public mutating func submitRequest(
+        _ head: borrowing Head, of bytes: UnsafeRawBufferPointer, _ forwarding: RequestForwarding, ends: Bool, owner: UInt32
+    ) throws(HTTP2Refusal) -> Int32 {
+        guard !isDraining else { throw .draining }
+        guard canOpenStream else { throw .noMoreStreams }
+        guard let base = bytes.baseAddress else { throw .headTooLarge }
+        let isUpgrade = head.asksForUpgrade && forwarding.keepsUpgrade
+        if isUpgrade, !allowsExtendedConnect { throw .extendedConnectUnknown }
+        state.pointee.workspace.pointee.gatherer.gatherRequest(head, base, forwarding, isUpgrade: isUpgrade)
+        let record = try state.pointee.submitRequest(ends: ends && !isUpgrade && head.method != .connect, owner: owner)
+        record.pointee.answersHead = head.method == .head
+        record.pointee.isConnect = head.method == .connect
+        record.pointee.isUpgrade = isUpgrade
+        if isUpgrade, !head.isExtendedConnect {
+            let key = head.value(.webSocketKey)?.of(bytes) ?? UnsafeRawBufferPointer(start: nil, count: 0)
+            record.pointee.accept = WebSocketAccept(answering: key)
+        }
+        return record.pointee.id
+    }
+
+    /// Submits a response, final or interim, parsed from HTTP/1.1 or decoded from HTTP/2. An interim one never ends the stream.
+    public mutating func submitResponse(_ stream: Int32, _ head: borrowing Head, of bytes: UnsafeRawBufferPointer, ends: Bool) {
+        guard let record = state.pointee.live(stream), let base = bytes.baseAddress else { return }
+        let isInterim = head.isInterim
+        state.pointee.workspace.pointee.gatherer.gatherResponse(head, base, isUpgrade: record.pointee.isUpgrade)
+        state.pointee.submitHead(record, ends: ends && !isInterim, isInterim: isInterim)
+    }
+
+    /// Submits the trailers a head holds, behind what is queued; they end our side of the stream.
+    public mutating func submitTrailers(_ stream: Int32, _ head: borrowing Head, of bytes: UnsafeRawBufferPointer) {
+        guard let record = state.pointee.live(stream) else { return }
+        guard let base = bytes.baseAddress, head.fieldCount > 0 else { return state.pointee.end(record) }
+        state.pointee.workspace.pointee.gatherer.gatherTrailers(head, base)
+        state.pointee.submitTrailers(record)
+    }
+
+    /// Submits an answer of our own, whole.
+    public mutating func submitReply(_ stream: Int32, _ reply: Reply) {
+        guard let record = state.pointee.live(stream), !record.pointee.sentHead else { return }
+        state.pointee.workspace.pointee.gatherer.gatherReply(reply)
+        let hasBody = !reply.answersHead && !record.pointee.answersHead
+        state.pointee.submitHead(record, ends: !hasBody, isInterim: false)
+        guard hasBody else { return }
+        withUnsafeTemporaryAllocation(byteCount: 128, alignment: 1) { memory in
+            var body = ByteWriter(memory)
+            reply.writeBody(to: &body)
+            _ = state.pointee.append(record, body.written)
+        }
+        state.pointee.end(record)
+    }
+
+    /// Submits a gRPC status of our own: as the whole answer, or as trailers when a response has begun.
+    public mutating func submitReply(_ stream: Int32, _ reply: GRPCReply) {
+        guard let record = state.pointee.live(stream) else { return }
+        state.pointee.workspace.pointee.gatherer.gatherReply(reply, asTrailers: record.pointee.sentHead)
+        if record.pointee.sentHead {
+            state.pointee.submitTrailers(record)
+        } else {
+            state.pointee.submitHead(record, ends: true, isInterim: false)
+        }
+    }
+
+    /// Submits our own `100`.
+    public mutating func submitContinue(_ stream: Int32) {
+        guard let record = state.pointee.live(stream), !record.pointee.sentHead else { return }
+        state.pointee.workspace.pointee.gatherer.begin()
+        state.pointee.workspace.pointee.gatherer.addStatus(100)
+        state.pointee.submitHead(record, ends: false, isInterim: true)
+    }
+
+    /// Queues content, as much as the stream has room for.
+    /// - Returns: bytes taken. When they are fewer than given, `nextWritable` names the owner once there is room again.
+    public mutating func append(_ stream: Int32, _ content: UnsafeRawBufferPointer) -> Int {
+        guard let record = state.pointee.live(stream) else { return 0 }
+        return state.pointee.append(record, content)
+    }
+
+    /// Bytes `append` would take now.
+    public func room(_ stream: Int32) -> Int {
+        guard let record = state.pointee.live(stream) else { return 0 }
+        return state.pointee.room(record)
+    }
+
+    /// Names the owner in `nextWritable` once `append` takes something again; for who asked `room` and did not append.
+    public mutating func wantRoom(_ stream: Int32) { state.pointee.live(stream)?.pointee.wantsRoom = true }
+
+    /// Ends our side of the stream behind what is queued. A server whose client is still sending then tells it to stop.
+    public mutating func end(_ stream: Int32) {
+        guard let record = state.pointee.live(stream) else { return }
+        state.pointee.end(record)
+    }
+
+    /// Ends the stream at once; what is queued is dropped, and nothing more is told of it.
+    public mutating func reset(_ stream: Int32, _ code: HTTP2Code) {
+        guard let record = state.pointee.live(stream) else { return }
+        state.pointee.reset(record, code)
+    }
+
+    /// Names who is told of the stream; 0 for nobody.
+    public mutating func setOwner(_ stream: Int32, _ owner: UInt32) {
+        guard let record = state.pointee.live(stream) else { return }
+        record.pointee.owner = owner
+        if owner == 0 { record.pointee.wantsRoom = false }
+    }
+
+    /// Who is told of the stream; 0 for nobody, and for a stream that is gone.
+    public func owner(_ stream: Int32) -> UInt32 { state.pointee.live(stream)?.pointee.owner ?? 0 }
+
+    /// Content has moved on: its sender may send as much again.
+    public mutating func consumed(_ stream: Int32, _ count: Int) {
+        guard let record = state.pointee.live(stream), count > 0 else { return }
+        let settled = min(count, record.pointee.held)
+        state.pointee.settle(record, settled)
+        nghttp2_session_consume_stream(state.pointee.library, stream, settled)
+    }
+
+    /// The next owner that was short of room and has it again; nil when there is none.
+    public mutating func nextWritable() -> UInt32? {
+        while let record = state.pointee.takeWritable() {
+            if record.pointee.owner != 0 { return record.pointee.owner }
+        }
+        return nil
+    }
+
+    /// Writes frames.
+    /// - Returns: bytes written. Fewer than fit: all is said for now, or no window is open; `wantsWrite` tells which.
+    public mutating func write(into memory: UnsafeMutableRawBufferPointer) -> Int { state.pointee.write(into: memory) }
+
+    /// Writes frames onto the end of a queue, at most `bytes`.
+    public mutating func write(to queue: inout ByteQueue, upTo bytes: Int) -> Int {
+        let wanted = min(bytes, queue.room)
+        guard wanted > 0, queue.reserve(wanted) else { return 0 }
+        let written = state.pointee.write(into: UnsafeMutableRawBufferPointer(rebasing: queue.writable[..<wanted]))
+        queue.commit(written)
+        return written
+    }
+
+    /// Whether there are frames to write.
+    public var wantsWrite: Bool { state.pointee.wantsWrite }
+}

@@ -1,0 +1,216 @@
+import Bytes
+import CNGHTTP2
+
+extension SessionState {
+    /// The library asks how long a DATA frame may be: as long as what is left of the memory being written to.
+    func dataLengthMax(_ frameMax: Int) -> Int {
+        min(frameMax, 16_384, max(workspace.pointee.out.remaining &- 9, 1))
+    }
+
+    /// The library asks for content of a stream.
+    mutating func readStream(
+        _ record: UnsafeMutablePointer<StreamRecord>, _ room: Int, _ flags: UnsafeMutablePointer<UInt32>
+    ) -> Int {
+        let count = min(room, record.pointee.queue.count)
+        if count > 0, workspace.pointee.out.remaining < 10 { return Int(NGHTTP2_ERR_PAUSE.rawValue) }
+        let isLast = count == record.pointee.queue.count
+        if count == 0 && !record.pointee.endsBehindQueue && record.pointee.trailers == nil {
+            record.pointee.isDeferred = true
+            return Int(NGHTTP2_ERR_DEFERRED.rawValue)
+        }
+        flags.pointee |= NGHTTP2_DATA_FLAG_NO_COPY.rawValue
+        if isLast, let trailers = record.pointee.trailers {
+            flags.pointee |= NGHTTP2_DATA_FLAG_EOF.rawValue | NGHTTP2_DATA_FLAG_NO_END_STREAM.rawValue
+            let id = record.pointee.id, library = self.library
+            PendingTrailers.read(trailers) { rows, count in _ = nghttp2_submit_trailer(library, id, rows, count) }
+            workspace.pointee.memory.pointee.release(trailers)
+            record.pointee.trailers = nil
+        } else if isLast, record.pointee.endsBehindQueue {
+            flags.pointee |= NGHTTP2_DATA_FLAG_EOF.rawValue
+        }
+        return count
+    }
+
+    /// The library has decided on a DATA frame: its header and content go straight to the memory being written to.
+    mutating func sendData(
+        _ frame: UnsafePointer<nghttp2_frame>, _ header: UnsafeRawPointer, _ count: Int, _ record: UnsafeMutablePointer<StreamRecord>
+    ) -> Int32 {
+        guard workspace.pointee.out.remaining >= 9 &+ count else { return NGHTTP2_ERR_WOULDBLOCK.rawValue }
+        workspace.pointee.out.write(header, count: 9)
+        guard let target = workspace.pointee.out.leave(count) else { return NGHTTP2_ERR_WOULDBLOCK.rawValue }
+        record.pointee.queue.take(count, to: target, &workspace.pointee.memory.pointee)
+        queuedBytes &-= count
+        frames.earnDataSent(limits)
+        record.pointee.waitsSince = record.pointee.queue.count > 0 ? workspace.pointee.now : 0
+        if record.pointee.wantsRoom, record.pointee.queue.count <= limits.queueBytesMax / 2 {
+            record.pointee.wantsRoom = false
+            addWritable(record)
+        }
+        return 0
+    }
+
+    mutating func frameSent(_ frame: UnsafePointer<nghttp2_frame>) {
+        let header = frame.pointee.hd
+        switch UInt32(header.type) {
+        case NGHTTP2_DATA.rawValue, NGHTTP2_HEADERS.rawValue:
+            guard header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0, let record = table[header.stream_id] else { return }
+            record.pointee.sentEnd = true
+            record.pointee.waitsSince = 0
+            // A whole answer to half a request: the client may stop sending (RFC 9113, 8.1).
+            if isServer, !record.pointee.peerEnded { reset(record, .noError) }
+        case NGHTTP2_GOAWAY.rawValue:
+            // The library ended the connection for something nobody here has seen: a block of a stream that is no more.
+            if failure == nil, frame.pointee.goaway.error_code != HTTP2Code.noError.rawValue { failure = .compression }
+        default: break
+        }
+    }
+
+    /// A request that cannot be sent any more, for GOAWAY came first. The library tells of its stream only if it had opened it.
+    mutating func frameNotSent(_ frame: UnsafePointer<nghttp2_frame>) {
+        guard UInt32(frame.pointee.hd.type) == NGHTTP2_HEADERS.rawValue, !isServer, frame.pointee.headers.cat == NGHTTP2_HCAT_REQUEST else { return }
+        streamClosed(frame.pointee.hd.stream_id, .refusedStream)
+    }
+
+    /// Fills `out` with frames.
+    mutating func write(into memory: UnsafeMutableRawBufferPointer) -> Int {
+        workspace.pointee.out = ByteWriter(memory)
+        writePending()
+        while pending.isEmpty, !isLibraryDead {
+            var bytes: UnsafePointer<UInt8>?
+            let count = nghttp2_session_mem_send(library, &bytes)
+            guard count > 0 else {
+                if count < 0 { die(.internalError) }
+                break
+            }
+            pending = UnsafeRawBufferPointer(start: bytes, count: count)
+            writePending()
+        }
+        return workspace.pointee.out.count
+    }
+
+    private mutating func writePending() {
+        let count = min(pending.count, workspace.pointee.out.remaining)
+        guard count > 0, let base = pending.baseAddress else { return }
+        workspace.pointee.out.write(base, count: count)
+        pending = UnsafeRawBufferPointer(start: base + count, count: pending.count &- count)
+    }
+
+    var wantsWrite: Bool { !pending.isEmpty || !isLibraryDead && nghttp2_session_want_write(library) != 0 }
+
+    // MARK: Content
+
+    func room(_ record: UnsafeMutablePointer<StreamRecord>) -> Int {
+        if record.pointee.endsBehindQueue || record.pointee.trailers != nil || record.pointee.isClosed { return 0 }
+        let share = max(min(limits.queueBytesMax, limits.queueBytesPerSession &- queuedBytes), limits.queueBytesMin)
+        return max(share &- record.pointee.queue.count, 0)
+    }
+
+    mutating func append(_ record: UnsafeMutablePointer<StreamRecord>, _ content: UnsafeRawBufferPointer) -> Int {
+        let count = min(content.count, room(record))
+        if count < content.count { record.pointee.wantsRoom = true }
+        guard count > 0 else { return 0 }
+        if record.pointee.queue.count == 0 { record.pointee.waitsSince = workspace.pointee.now }
+        record.pointee.queue.append(UnsafeRawBufferPointer(rebasing: content[..<count]), &workspace.pointee.memory.pointee)
+        queuedBytes &+= count
+        resume(record)
+        return count
+    }
+
+    mutating func resume(_ record: UnsafeMutablePointer<StreamRecord>) {
+        guard record.pointee.isDeferred else { return }
+        record.pointee.isDeferred = false
+        nghttp2_session_resume_data(library, record.pointee.id)
+    }
+
+    mutating func end(_ record: UnsafeMutablePointer<StreamRecord>) {
+        guard !record.pointee.endsBehindQueue, record.pointee.trailers == nil else { return }
+        record.pointee.endsBehindQueue = true
+        record.pointee.wantsRoom = false
+        resume(record)
+    }
+
+    // MARK: Heads
+
+    /// The gathered fields as a request on a new stream.
+    mutating func submitRequest(
+        ends: Bool, owner: UInt32
+    ) throws(HTTP2Refusal) -> UnsafeMutablePointer<StreamRecord> {
+        let fields = workspace.pointee.gatherer
+        guard !fields.overflowed else { throw .headTooLarge }
+        let id = nghttp2_session_get_next_stream_id(library)
+        guard id < UInt32(Int32.max) else { throw .noMoreStreams }
+        let record = addRecord(Int32(id))
+        record.pointee.owner = owner
+        let submitted: Int32
+        if ends {
+            submitted = nghttp2_submit_request(library, nil, fields.rows, fields.count, nil, nil)
+        } else {
+            var provider = nghttp2_data_provider(source: nghttp2_data_source(ptr: record), read_callback: HTTPCodec.readStream)
+            record.pointee.hasSource = true
+            submitted = nghttp2_submit_request(library, nil, fields.rows, fields.count, &provider, nil)
+        }
+        precondition(submitted == record.pointee.id, "the library numbers streams as it said it would")
+        if ends { record.pointee.endsBehindQueue = true }
+        frames.opened(Int32(id))
+        return record
+    }
+
+    /// The gathered fields as a head on a stream that is there.
+    mutating func submitHead(_ record: UnsafeMutablePointer<StreamRecord>, ends: Bool, isInterim: Bool) {
+        let fields = workspace.pointee.gatherer
+        guard !fields.overflowed, !record.pointee.endsBehindQueue else { return failStream(record) }
+        let flags = UInt8(ends ? NGHTTP2_FLAG_END_STREAM.rawValue : NGHTTP2_FLAG_NONE.rawValue)
+        if isInterim || ends {
+            guard nghttp2_submit_headers(library, flags, record.pointee.id, nil, fields.rows, fields.count, nil) == 0 else { return failStream(record) }
+        } else {
+            var provider = nghttp2_data_provider(source: nghttp2_data_source(ptr: record), read_callback: HTTPCodec.readStream)
+            record.pointee.hasSource = true
+            guard nghttp2_submit_response(library, record.pointee.id, fields.rows, fields.count, &provider) == 0 else { return failStream(record) }
+        }
+        if !isInterim { record.pointee.sentHead = true }
+        if ends { record.pointee.endsBehindQueue = true }
+    }
+
+    /// The gathered fields as trailers, behind what is queued.
+    mutating func submitTrailers(_ record: UnsafeMutablePointer<StreamRecord>) {
+        let fields = workspace.pointee.gatherer
+        guard !fields.overflowed else { return failStream(record) }
+        guard fields.count > 0 else { return end(record) }
+        guard record.pointee.trailers == nil, !record.pointee.endsBehindQueue else { return }
+        record.pointee.trailers = PendingTrailers.store(fields, &workspace.pointee.memory.pointee)
+        record.pointee.wantsRoom = false
+        resume(record)
+    }
+
+    /// What we owe the peer cannot be said.
+    private mutating func failStream(_ record: UnsafeMutablePointer<StreamRecord>) { reset(record, .internalError) }
+}
+
+/// Trailers in memory of their own, until the content before them is written.
+enum PendingTrailers {
+    static func store(_ fields: FieldGatherer, _ memory: inout FrameMemory) -> UnsafeMutableRawPointer {
+        var bytes = 8 + fields.count * MemoryLayout<nghttp2_nv>.stride
+        for row in 0..<fields.count { bytes += fields.rows[row].namelen + fields.rows[row].valuelen }
+        let stored = memory.allocate(bytes)
+        stored.storeBytes(of: fields.count, as: Int.self)
+        let rows = (stored + 8).bindMemory(to: nghttp2_nv.self, capacity: fields.count)
+        var text = UnsafeMutableRawPointer(rows + fields.count).assumingMemoryBound(to: UInt8.self)
+        for row in 0..<fields.count {
+            var pair = fields.rows[row]
+            text.update(from: pair.name, count: pair.namelen)
+            pair.name = text
+            text += pair.namelen
+            text.update(from: pair.value, count: pair.valuelen)
+            pair.value = text
+            text += pair.valuelen
+            pair.flags = 0
+            (rows + row).initialize(to: pair)
+        }
+        return stored
+    }
+
+    static func read(_ stored: UnsafeMutableRawPointer, _ body: (UnsafePointer<nghttp2_nv>, Int) -> Void) {
+        let count = stored.load(as: Int.self)
+        body(UnsafePointer((stored + 8).assumingMemoryBound(to: nghttp2_nv.self)), count)
+    }
+}

@@ -1,0 +1,202 @@
+import Testing
+import HTTPCodec
+
+@Suite struct HTTP2SessionTests {
+    private let get = "GET /a?b HTTP/1.1\r\nHost: shop.local:80\r\nAccept: */*\r\n\r\n"
+
+    @Test func requestAndResponseCross() throws {
+        let both = Joined()
+        let stream = try both.client.request("POST /buy HTTP/1.1\r\nHost: shop\r\nContent-Length: 5\r\nConnection: x-hop\r\nX-Hop: 1\r\nCookie: a=1; b=2\r\n\r\n", ends: false)
+        #expect(both.client.append(stream, "hello") == 5)
+        both.client.session.end(stream)
+        both.settle()
+        let seen = both.server.news()
+        guard case .head(1, let head, ends: false) = seen.first else { Issue.record("\(seen)"); return }
+        #expect(head.method == "POST" && head.target == "/buy" && head.authority == "shop" && head.framing == .length(5))
+        #expect(head.value("cookie") == "a=1; b=2" && head.value("x-hop") == nil && head.value("connection") == nil)
+        #expect(head.value("x-forwarded-proto") == "http" && head.value("x-request-id") != nil && head.value("traceparent") != nil)
+        #expect(seen.dropFirst() == [.data(1, "hello", ends: true)])
+
+        try both.server.respond(1, "HTTP/1.1 200 Fine\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n")
+        #expect(both.server.append(1, "goodbye") == 7)
+        try both.server.trail(1, "x-sum: 12\r\n")
+        both.settle()
+        let back = both.client.news()
+        guard case .head(1, let answer, ends: false) = back.first, case .trailers(1, let trailers) = back.last else { Issue.record("\(back)"); return }
+        #expect(answer.status == 200 && answer.framing == .chunked && answer.fields == ["content-type: text/plain"])
+        #expect(back.count == 3 && back[1] == .data(1, "goodbye", ends: false))
+        #expect(trailers.fields == ["x-sum: 12"])
+        #expect(both.client.openStreams == 0 && both.server.openStreams == 0)
+        #expect(!both.client.hasEvents && !both.server.hasEvents)
+    }
+
+    @Test func trailersAloneNeedNoContent() throws {
+        let both = Joined()
+        let stream = try both.client.request(get)
+        both.settle()
+        try both.server.respond(stream, "HTTP/1.1 200 OK\r\n\r\n")
+        both.settle()
+        try both.server.trail(stream, "grpc-status: 0\r\n")
+        both.settle()
+        let back = both.client.news()
+        #expect(back.count == 2)
+        guard case .trailers(1, let trailers) = back.last else { Issue.record("\(back)"); return }
+        #expect(trailers.fields == ["grpc-status: 0"])
+    }
+
+    @Test func resetIsToldToTheOtherSide() throws {
+        let both = Joined()
+        let stream = try both.client.request(get, ends: false)
+        both.settle()
+        _ = both.server.news()
+        both.client.session.reset(stream, .cancel)
+        both.settle()
+        #expect(both.server.news() == [.reset(1, .cancel, wasProcessed: true)])
+        #expect(both.client.news() == [])
+        let second = try both.client.request(get, ends: false)
+        both.settle()
+        _ = both.server.news()
+        both.server.session.reset(second, .refusedStream)
+        both.settle()
+        #expect(both.client.news() == [.reset(3, .refusedStream, wasProcessed: false)])
+        #expect(both.client.openStreams == 0 && both.server.openStreams == 0)
+    }
+
+    @Test func answerOfOurOwn() throws {
+        let both = Joined()
+        let stream = try both.client.request(get)
+        both.settle()
+        both.server.session.submitReply(stream, Reply(status: 503, reason: "no-endpoint", keepsAlive: true))
+        both.settle()
+        let back = both.client.news()
+        guard case .head(1, let head, ends: false) = back.first else { Issue.record("\(back)"); return }
+        #expect(head.status == 503 && head.value("x-weft-reason") == "no-endpoint" && head.framing == .length(12))
+        #expect(back.last == .data(1, "no-endpoint\n", ends: true))
+    }
+
+    @Test func statusOfOurOwnToAGRPCClient() throws {
+        let both = Joined()
+        let stream = try both.client.request("POST /s/m HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc\r\nTE: trailers\r\nConnection: te\r\nTransfer-Encoding: chunked\r\n\r\n", ends: false)
+        both.settle()
+        guard case .head(_, let request, _) = both.server.news().first else { return }
+        #expect(request.value("te") == "trailers" && request.framing == .chunked)
+        both.server.session.submitReply(stream, GRPCReply(status: .deadlineExceeded, reason: "deadline"))
+        both.settle()
+        let back = both.client.news()
+        guard case .head(1, let head, ends: true) = back.first else { Issue.record("\(back)"); return }
+        #expect(head.status == 200 && head.value("grpc-status") == "4" && head.value("grpc-message") == "deadline")
+        // The request had not ended: the client is told to stop sending.
+        #expect(back.last == .reset(1, .noError, wasProcessed: true))
+    }
+
+    /// A stream that is short of room is named once there is some; the others are not held up by it.
+    @Test func slowReaderHoldsUpNobody() throws {
+        let both = Joined()
+        let slow = try both.client.request(get), fast = try both.client.request(get, owner: 8)
+        both.settle()
+        both.server.session.setOwner(slow, 100)
+        both.server.session.setOwner(fast, 101)
+        both.client.consumes = false
+        for stream in [slow, fast] { try both.server.respond(stream, "HTTP/1.1 200 OK\r\n\r\n") }
+        let block = String(repeating: "x", count: 32 * 1024)
+        var sent = 0
+        while true {
+            let taken = both.server.append(slow, block)
+            sent += taken
+            both.settle()
+            if taken == 0 { break }
+        }
+        // The stream's window and its queue are full, and the connection still carries the other stream.
+        #expect(sent == 256 * 1024 + 64 * 1024)
+        #expect(both.server.append(fast, "quick") == 5)
+        both.server.session.end(fast)
+        _ = both.client.news()
+        both.settle()
+        #expect(both.client.news() == [.data(fast, "quick", ends: true)])
+        #expect(both.server.nextWritable() == nil)
+        both.client.session.consumed(slow, 256 * 1024)
+        both.settle()
+        #expect(both.server.nextWritable() == 100)
+        #expect(both.server.nextWritable() == nil)
+    }
+
+    @Test func framesArriveInAnyPieces() throws {
+        let whole = Joined()
+        let stream = try whole.client.request("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", ends: false)
+        whole.client.append(stream, "some content")
+        try whole.client.trail(stream, "x-a: b\r\n")
+        let wire = whole.client.written()
+        whole.server.receive(wire)
+        let expected = whole.server.news()
+        #expect(expected.count == 3)
+        for cut in 0...wire.count {
+            let server = Joined().server
+            server.receive(wire[..<cut])
+            server.receive(wire[cut...])
+            var seen = server.news()
+            // A cut inside content shows as two pieces.
+            if seen.count == 4, case .data(let id, let first, _) = seen[1], case .data(_, let second, let ends) = seen[2] {
+                seen.replaceSubrange(1...2, with: [.data(id, first + second, ends: ends)])
+            }
+            #expect(seen == expected, "cut at \(cut)")
+        }
+        let server = Joined().server
+        for byte in wire { server.receive([byte]) }
+        #expect(server.news().count == 2 + "some content".utf8.count)
+    }
+
+    @Test func drainLosesNothing() throws {
+        let both = Joined()
+        let stream = try both.client.request(get)
+        both.settle()
+        both.server.session.beginDrain()
+        both.settle()
+        #expect(both.client.news() == [.goAway(.noError)])
+        #expect(!both.client.canOpenStream)
+        both.server.session.finishDrain()
+        both.settle()
+        try both.server.respond(stream, "HTTP/1.1 204 No Content\r\n\r\n", ends: true)
+        both.settle()
+        guard case .head(1, let head, ends: true) = both.client.news().last else { Issue.record("no answer"); return }
+        #expect(head.status == 204 && both.client.openStreams == 0)
+    }
+
+    @Test func unprocessedStreamsMayBeSentAgain() throws {
+        let both = Joined()
+        _ = try both.client.request(get)
+        both.settle()
+        both.server.session.finishDrain()
+        // On its way when GOAWAY left.
+        _ = try both.client.request(get)
+        both.settle()
+        #expect(both.client.news() == [.goAway(.noError), .reset(3, .refusedStream, wasProcessed: false)])
+    }
+
+    @Test func pingIsAnswered() throws {
+        let both = Joined()
+        both.client.session.ping(now: 5)
+        #expect(both.client.pingSentAt == 5)
+        both.settle()
+        #expect(both.client.news() == [.pong] && both.client.pingSentAt == nil)
+    }
+
+    @Test func webSocketCrossesAsExtendedConnect() throws {
+        let both = Joined()
+        #expect(both.client.allowsExtendedConnect)
+        let stream = try both.client.request(
+            "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            ends: true, keepsUpgrade: true)
+        both.settle()
+        guard case .head(1, let head, ends: false) = both.server.news().first else { Issue.record("no head"); return }
+        #expect(head.method == "GET" && head.target == "/chat" && head.value("upgrade") == "websocket")
+        #expect(head.value("sec-websocket-key") == nil && head.value("sec-websocket-version") == "13")
+        try both.server.respond(stream, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: whatever\r\n\r\n", mayUpgrade: true)
+        both.server.append(stream, "frame")
+        both.settle()
+        let back = both.client.news()
+        guard case .head(1, let answer, ends: false) = back.first else { Issue.record("\(back)"); return }
+        // RFC 6455, 1.3 has this key and its answer.
+        #expect(answer.status == 101 && answer.value("sec-websocket-accept") == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+        #expect(back.last == .data(1, "frame", ends: false))
+    }
+}
