@@ -155,8 +155,10 @@ struct HouseRules {
                 } }
             }
             for file in sources where users.contains(file.module) {
-                for (index, line) in file.codeLines.enumerated() where line.range(of: #"\bpublic\b.*\bOpaquePointer\b"#, options: .regularExpression) != nil {
-                    broken(file.path, index + 1, "a pointer of \(library) in a public declaration", remedy: "Wrap it; C stays inside \(file.module)")
+                // A library's own types begin with its name: `CNGHTTP2` has `nghttp2_session`, `CLibBPF` has `bpf_object`.
+                let prefix = String(library.dropFirst().lowercased().replacingOccurrences(of: "lib", with: ""))
+                for (index, line) in file.codeLines.enumerated() where line.range(of: #"\bpublic\b.*\b(OpaquePointer\b|\#(prefix)_)"#, options: .regularExpression) != nil {
+                    broken(file.path, index + 1, "a type of \(library) in a public declaration", remedy: "Wrap it; C stays inside \(file.module)")
                 }
             }
         }
