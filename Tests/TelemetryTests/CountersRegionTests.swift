@@ -79,7 +79,8 @@ import Testing
             return state ^ state >> 31
         }
         // Noise over the pods' labels and the first kilobytes of each table, and extreme cursors.
-        let starts = [0, CountersLayout.cursorsOffset, CountersLayout.labelSetsOffset, CountersLayout.labelBytesOffset, CountersLayout.tcpSeriesOffset, CountersLayout.requestSeriesOffset]
+        let starts = [0, CountersLayout.cursorsOffset, CountersLayout.labelSetsOffset, CountersLayout.labelBytesOffset,
+            CountersLayout.tcpSeriesOffset, CountersLayout.decisionSeriesOffset, CountersLayout.requestSeriesOffset]
         for start in starts {
             for word in 0..<512 where random() % 4 != 0 {
                 let value = [random(), random() & 0xffff, .max, 1 << 63, random() << 32 | 64].shuffled()[0]
@@ -91,7 +92,8 @@ import Testing
         }
         sample.region.word(CountersLayout.workersOffset).pointee.store(.max, ordering: .relaxed)
         // Few series at a time keep the page small; the cursors themselves were noise above.
-        _ = sample.reader.snapshot()
+        _ = sample.reader.snapshot().protocolDecisions
+        _ = sample.reader.decisions()
         counters.area.storeBytes(of: UInt64(40), toByteOffset: CountersLayout.cursorsOffset + CountersLayout.requestCursor, as: UInt64.self)
         counters.area.storeBytes(of: UInt64(40), toByteOffset: CountersLayout.cursorsOffset + CountersLayout.tcpCursor, as: UInt64.self)
         let page = sample.page
