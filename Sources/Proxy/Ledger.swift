@@ -267,10 +267,12 @@ struct Ledger: ~Copyable {
             .badTarget, .connectRefused, .badStatusLine, .unexpectedUpgrade:
             count(.badSyntax)
         case .badVersion, .unsupportedVersion: count(.badVersion)
-        case .obsoleteFold, .missingColon, .emptyFieldName, .spaceBeforeColon, .badFieldName, .badConnectionOption: count(.badField)
-        case .missingHost, .repeatedHost, .badHost: count(.badHost)
+        case .obsoleteFold, .missingColon, .emptyFieldName, .spaceBeforeColon, .badFieldName, .badConnectionOption,
+            .badPseudoField, .upperCaseFieldName, .blankAroundValue, .connectionField:
+            count(.badField)
+        case .missingHost, .repeatedHost, .badHost, .authorityMismatch: count(.badHost)
         case .badContentLength, .repeatedContentLength, .lengthAndTransferEncoding, .badTransferEncoding, .repeatedTransferEncoding,
-            .chunkedNotLast, .unknownTransferCoding, .transferEncodingInHTTP10, .bodyCutShort:
+            .chunkedNotLast, .unknownTransferCoding, .transferEncodingInHTTP10, .bodyCutShort, .lengthMismatch, .trailersNotLast:
             count(.badFraming)
         case .badChunkSize, .chunkSizeTooLarge, .badChunkExtension, .chunkExtensionTooLong, .badChunkEnd, .forbiddenTrailer, .trailersTooLarge,
             .bodyTooLarge:

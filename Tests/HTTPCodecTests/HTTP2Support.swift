@@ -81,6 +81,7 @@ final class End {
         }
     }
 
+    func room(_ stream: Int32) -> Int { session.room(stream) }
     var openStreams: Int { session.openStreams }
     var hasEvents: Bool { session.hasEvents }
     var pingSentAt: UInt64? { session.pingSentAt }

@@ -18,8 +18,11 @@ public struct HTTP2Limits: Sendable, Equatable {
     public var connectionWindowBytes = 1024 * 1024
     /// Bytes of one connection that were received and not taken yet, above which its window is no longer given back on receipt.
     public var heldBytesMax = 16 * 1024 * 1024
-    /// Bytes that wait on one stream for the peer's window.
+    /// Bytes that wait on one stream for the peer's window, above which `room` is 0.
     public var queueBytesMax = 64 * 1024
+    /// Bytes `append` never lets a stream's queue exceed: what was let in with room left, and what the other side's window and
+    /// one read had on the way by then.
+    public var queueBytesHardMax: Int { queueBytesMax + streamWindowBytes + 64 * 1024 }
     /// Bytes that wait on all streams of one connection, above which each stream may only hold `queueBytesMin`.
     public var queueBytesPerSession = 4 * 1024 * 1024
     /// Bytes any stream may have waiting, so that none starves behind the others.

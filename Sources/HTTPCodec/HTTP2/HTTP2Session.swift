@@ -120,21 +120,22 @@ public struct HTTP2Session: ~Copyable {
         state.pointee.submitHead(record, ends: false, isInterim: true)
     }
 
-    /// Queues content, as much as the stream has room for.
-    /// - Returns: bytes taken. When they are fewer than given, `nextWritable` names the owner once there is room again.
+    /// Queues content: all of it, unless the queue would exceed `HTTP2Limits.queueBytesHardMax`. Who gives only while `room`
+    /// is above 0 never gets there. When room has run out, `nextWritable` names the owner once there is some again.
+    /// - Returns: bytes taken; 0 for a stream that is gone or has ended.
     public mutating func append(_ stream: Int32, _ content: UnsafeRawBufferPointer) -> Int {
         guard let record = state.pointee.live(stream) else { return 0 }
         return state.pointee.append(record, content)
     }
 
-    /// Bytes `append` would take now.
+    /// Bytes the stream should be given now; 0 asks to wait for `nextWritable`.
     public func room(_ stream: Int32) -> Int {
         guard let record = state.pointee.live(stream) else { return 0 }
         return state.pointee.room(record)
     }
 
-    /// Names the owner in `nextWritable` once `append` takes something again; for who asked `room` and did not append.
-    public mutating func wantRoom(_ stream: Int32) { state.pointee.live(stream)?.pointee.wantsRoom = true }
+    /// Bytes that wait on all streams: for the memory account of the pod.
+    public var queuedBytes: Int { state.pointee.queuedBytes }
 
     /// Ends our side of the stream behind what is queued. A server whose client is still sending then tells it to stop.
     public mutating func end(_ stream: Int32) {

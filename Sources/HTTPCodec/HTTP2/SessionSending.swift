@@ -99,16 +99,21 @@ extension SessionState {
 
     // MARK: Content
 
+    /// What the stream would like to have at most: its share while much waits, all it may have otherwise.
+    private var queueShare: Int { max(min(limits.queueBytesMax, limits.queueBytesPerSession &- queuedBytes), limits.queueBytesMin) }
+
     func room(_ record: UnsafeMutablePointer<StreamRecord>) -> Int {
         if record.pointee.endsBehindQueue || record.pointee.trailers != nil || record.pointee.isClosed { return 0 }
-        let share = max(min(limits.queueBytesMax, limits.queueBytesPerSession &- queuedBytes), limits.queueBytesMin)
-        return max(share &- record.pointee.queue.count, 0)
+        let room = max(queueShare &- record.pointee.queue.count, 0)
+        if room == 0 { record.pointee.wantsRoom = true }
+        return room
     }
 
     mutating func append(_ record: UnsafeMutablePointer<StreamRecord>, _ content: UnsafeRawBufferPointer) -> Int {
-        let count = min(content.count, room(record))
-        if count < content.count { record.pointee.wantsRoom = true }
+        if record.pointee.endsBehindQueue || record.pointee.trailers != nil { return 0 }
+        let count = min(content.count, limits.queueBytesHardMax &- record.pointee.queue.count)
         guard count > 0 else { return 0 }
+        if record.pointee.queue.count &+ count >= queueShare { record.pointee.wantsRoom = true }
         if record.pointee.queue.count == 0 { record.pointee.waitsSince = workspace.pointee.now }
         record.pointee.queue.append(UnsafeRawBufferPointer(rebasing: content[..<count]), &workspace.pointee.memory.pointee)
         queuedBytes &+= count
