@@ -44,9 +44,10 @@ struct FieldGatherer {
     }
 
     /// A pair whose name is part of the program: the library need not copy that.
-    @inline(__always) mutating func add(_ name: StaticString, _ value: UnsafeRawBufferPointer) {
+    @inline(__always) mutating func add(_ name: StaticString, _ value: UnsafeRawBufferPointer, isFresh: Bool = false) {
         let base = value.baseAddress ?? UnsafeRawPointer(name.utf8Start)
-        add(UnsafeRawPointer(name.utf8Start), name.utf8CodeUnitCount, base, value.count, UInt8(NGHTTP2_NV_FLAG_NO_COPY_NAME.rawValue))
+        let flags = UInt8(NGHTTP2_NV_FLAG_NO_COPY_NAME.rawValue) | (isFresh ? UInt8(NGHTTP2_NV_FLAG_NO_INDEX.rawValue) : 0)
+        add(UnsafeRawPointer(name.utf8Start), name.utf8CodeUnitCount, base, value.count, flags)
     }
 
     @inline(__always) mutating func add(_ name: StaticString, _ value: StaticString) {
@@ -56,12 +57,12 @@ struct FieldGatherer {
     }
 
     /// A pair whose value is written here and now.
-    @inline(__always) mutating func add(_ name: StaticString, writing write: (inout ByteWriter) -> Void) {
+    @inline(__always) mutating func add(_ name: StaticString, isFresh: Bool = false, writing write: (inout ByteWriter) -> Void) {
         var writer = ByteWriter(UnsafeMutableRawBufferPointer(start: scratch + scratchCount, count: Self.scratchBytes &- scratchCount))
         write(&writer)
         guard !writer.overflowed else { overflowed = true; return }
         scratchCount &+= writer.count
-        add(name, writer.written)
+        add(name, writer.written, isFresh: isFresh)
     }
 
     /// The fields of a head that pass. `withheld` are those written anew or ending here.
@@ -77,8 +78,16 @@ struct FieldGatherer {
             } else if field.id == .contentLength, !field.isPlain, let length = head.contentLength {
                 add("content-length") { $0.writeDecimal(UInt64(length)) }
             } else {
-                add(name, Int(field.nameCount), value, valueCount)
+                add(name, Int(field.nameCount), value, valueCount, isFresh(field.id) ? UInt8(NGHTTP2_NV_FLAG_NO_INDEX.rawValue) : 0)
             }
+        }
+    }
+
+    /// Another value with each request: in the peer's table it would only push out what comes again (RFC 7541, 4.4).
+    @inline(__always) private func isFresh(_ id: KnownField) -> Bool {
+        switch id {
+        case .xRequestID, .traceparent, .tracestate, .grpcTimeout: true
+        default: false
         }
     }
 
@@ -146,8 +155,8 @@ extension FieldGatherer {
             }
         }
         if !kept.proto { if forwarding.isSecure { add("x-forwarded-proto", "https") } else { add("x-forwarded-proto", "http") } }
-        if !kept.requestID { add("x-request-id") { writeRequestIDValue(forwarding.random, to: &$0) } }
-        if !kept.trace { add("traceparent") { writeTraceparentValue(forwarding.random, to: &$0) } }
+        if !kept.requestID { add("x-request-id", isFresh: true) { writeRequestIDValue(forwarding.random, to: &$0) } }
+        if !kept.trace { add("traceparent", isFresh: true) { writeTraceparentValue(forwarding.random, to: &$0) } }
         if head.acceptsTrailers { add("te", "trailers") }
     }
 
