@@ -30,11 +30,11 @@ def many(count, made):
     return b"".join(made(1 + 2 * number) for number in range(count))
 
 
-def block_of(size):
-    """A request whose field section is about `size` octets, in frames that fit: HEADERS and CONTINUATION on stream 1."""
-    block = request("GET", "/s/512", *((f"x-large-{number}", "h" * 4000) for number in range(size // 4050)))
+def block_of(size, method="GET", *more):
+    """A request whose field section is about `size` octets, in HEADERS and CONTINUATION on stream 1; a GET is whole with it."""
+    block = request(method, "/s/512", *more, *((f"x-large-{number}", "h" * 4000) for number in range(size // 4050)))
     pieces = [block[at:at + 16384] for at in range(0, len(block), 16384)]
-    return frame(HEADERS, END_STREAM | (END_HEADERS if len(pieces) == 1 else 0), 1, pieces[0]) + b"".join(
+    return frame(HEADERS, END_STREAM if method == "GET" else 0, 1, pieces[0]) + b"".join(
         frame(CONTINUATION, END_HEADERS if piece is pieces[-1] else 0, 1, piece) for piece in pieces[1:])
 
 
@@ -86,8 +86,10 @@ ATTACKS = {
     "unknown frames": Attack(frame(0xEE, 0xFF, 0, bytes(8)), step=0),
     # A table entry of 4 KB, named a thousand times per request.
     "HPACK bomb": Attack(frame(HEADERS, WHOLE, 3, request() + bytes([0x80 | 62]) * 1000), HELLO + INSERT),
+    "HPACK bomb that stays small": Attack(frame(HEADERS, WHOLE, 3, request() + bytes([0x80 | 62]) * 240), HELLO + INSERT),
     "HPACK table, resized without end": Attack(frame(HEADERS, WHOLE, 1, integer(0, 5, 0x20) + integer(4096, 5, 0x20) + request())),
     "header lists near the limit": Attack(block_of(56_000), options=("-r", "2000")),
+    "header lists near the limit, every stream held": Attack(block_of(56_000, "POST", ("content-length", "1000000")), options=("-r", "2000")),
     "header lists beyond the limit": Attack(block_of(80_000), options=("-r", "2000")),
     "a header block, octet by octet": Attack(
         frame(CONTINUATION, 0, 1, b"\x82"), HELLO + frame(HEADERS, END_STREAM, 1, request()), step=0, options=("-r", "2000", "-c", "200")),
