@@ -4,6 +4,7 @@
 alone, judged as conformance suites do; so the suite itself can be tried.
 """
 
+import os
 import socket
 from dataclasses import dataclass
 
@@ -21,11 +22,19 @@ class Peer:
     address: tuple
     authority: str
     exact: bool
+    patience: float
     proxy: Proxy = None
 
 
 def pytest_addoption(parser):
     parser.addoption("--peer", metavar="HOST:PORT", help="try this HTTP/2 server instead of weft-proxy")
+
+
+def pytest_collection_modifyitems(items):
+    if os.environ.get("WEFT_UNPRIVILEGED") == "1":
+        for item in items:
+            if item.get_closest_marker("exclusive"):
+                item.add_marker(pytest.mark.skip(reason="WEFT_UNPRIVILEGED=1: real-time priority needs root"))
 
 
 def pytest_generate_tests(metafunc):
@@ -39,13 +48,13 @@ def peer(request):
     """weft-proxy before an HTTP/1.1 and before an HTTP/2 server; or who else was asked for."""
     if request.config.getoption("--peer"):
         host, _, port = request.param.rpartition(":")
-        yield Peer((host, int(port)), request.param, exact=False)
+        yield Peer((host, int(port)), request.param, exact=False, patience=2)
     elif request.param == "to HTTP/1.1":
         with Backend(LOOPBACK, free_port(), lambda asked: ok(b"x" * 1024)) as backend, Proxy([backend.port], "http") as proxy:
-            yield Peer(proxy.address, proxy.authority, True, proxy)
+            yield Peer(proxy.address, proxy.authority, True, 10, proxy)
     else:
         with NGHTTPServer() as backend, Proxy([backend.port], "http2") as proxy:
-            yield Peer(proxy.address, proxy.authority, True, proxy)
+            yield Peer(proxy.address, proxy.authority, True, 10, proxy)
 
 
 @pytest.fixture
@@ -53,7 +62,7 @@ def client(peer):
     """A new connection; afterwards the proxy must still be there."""
     made = socket.create_connection(peer.address, 5)
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    with Judge(made, peer, peer.exact) as connected:
+    with Judge(made, peer, peer.exact, peer.patience) as connected:
         yield connected
     if peer.proxy:
         peer.proxy.running()

@@ -121,11 +121,11 @@ class Connection:
         self._window = {0: WINDOW}
 
     @classmethod
-    def to(cls, address, patience=2.0):
+    def to(cls, address, patience=10.0):
         """Connects."""
         made = socket.create_connection(address, timeout=5)
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return cls(made, patience)
+        return cls(made, patience=patience)
 
     # --- out ---------------------------------------------------------------------------------------------------------
 
