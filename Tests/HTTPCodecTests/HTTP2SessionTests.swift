@@ -85,8 +85,15 @@ import HTTPCodec
         let back = both.client.news()
         guard case .head(1, let head, ends: true) = back.first else { Issue.record("\(back)"); return }
         #expect(head.status == 200 && head.value("grpc-status") == "4" && head.value("grpc-message") == "deadline")
-        // The request had not ended: the client is told to stop sending.
-        #expect(back.last == .reset(1, .noError, wasProcessed: true))
+        // The request has not ended: after a while the client is told to stop sending.
+        both.client.append(stream, "more")
+        both.settle()
+        #expect(both.server.news() == [] && both.server.hasEarlyAnswers)
+        both.server.now += HTTP2Limits.standard.answeredNanosecondsMax
+        both.server.check()
+        both.settle()
+        #expect(both.client.news() == [.reset(1, .noError, wasProcessed: true)])
+        #expect(!both.server.hasEarlyAnswers && both.server.openStreams == 0)
     }
 
     /// A stream that is short of room is named once there is some; the others are not held up by it.

@@ -82,6 +82,8 @@ final class End {
     }
 
     func room(_ stream: Int32) -> Int { session.room(stream) }
+    var hasEarlyAnswers: Bool { session.hasEarlyAnswers }
+    func check() { _ = session.check(now: now) }
     var openStreams: Int { session.openStreams }
     var hasEvents: Bool { session.hasEvents }
     var pingSentAt: UInt64? { session.pingSentAt }

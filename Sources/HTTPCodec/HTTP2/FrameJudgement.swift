@@ -108,9 +108,10 @@ extension SessionState {
     /// Priorities are not followed, and we say so; the frames are still judged (RFC 9113, 5.3.2, 6.3).
     private mutating func judgePriority(_ header: FrameHeader, _ payload: UnsafeRawPointer, now: UInt64) -> FrameVerdict {
         guard header.stream != 0 else { return .fault(.wrongStream) }
-        let isIdle = frames.isIdle(header.stream)
-        guard header.length == 5 else { return isIdle ? .fault(.badFrameSize) : .reset(.frameSizeError) }
-        if dependency(payload) == header.stream { return isIdle ? .fault(.selfDependency) : .reset(.protocolError) }
+        // RST_STREAM must not name a stream that is idle, and is in vain for one that is gone.
+        let isLive = live(header.stream) != nil
+        guard header.length == 5 else { return isLive ? .reset(.frameSizeError) : .fault(.badFrameSize) }
+        if dependency(payload) == header.stream { return isLive ? .reset(.protocolError) : .fault(.selfDependency) }
         return frames.mayPrioritise(limits, now) ? .drop : .fault(.priorityFlood)
     }
 
@@ -141,7 +142,7 @@ extension SessionState {
             case NGHTTP2_SETTINGS_ENABLE_PUSH.rawValue:
                 guard value == 0 || isServer && value == 1 else { return .fault(.badSetting) }
             case NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE.rawValue:
-                guard value <= 0x7FFF_FFFF else { return .fault(.badInitialWindow) }
+                guard value <= 0x7FFF_FFFF, mayChangeInitialWindow(to: Int(value)) else { return .fault(.badInitialWindow) }
             case NGHTTP2_SETTINGS_MAX_FRAME_SIZE.rawValue:
                 guard value >= 16_384, value <= 16_777_215 else { return .fault(.badSetting) }
             case NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL.rawValue, NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES.rawValue:
@@ -151,6 +152,18 @@ extension SessionState {
             index &+= 6
         }
         return .feed
+    }
+
+    /// Whether no stream's window is pushed above its maximum; the library would only reset those streams (RFC 9113, 6.9.2).
+    private func mayChangeInitialWindow(to value: Int) -> Bool {
+        let change = value &- Int(nghttp2_session_get_remote_settings(library, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE))
+        guard change > 0 else { return true }
+        var each = records
+        while let record = each {
+            each = record.pointee.next
+            if Int(nghttp2_session_get_stream_remote_window_size(library, record.pointee.id)) &+ change > 0x7FFF_FFFF { return false }
+        }
+        return true
     }
 
     private mutating func judgeWindowUpdate(_ header: FrameHeader, _ payload: UnsafeRawPointer, now: UInt64) -> FrameVerdict {

@@ -30,6 +30,9 @@ public struct HTTP2Limits: Sendable, Equatable {
     /// Nanoseconds that bytes may wait on one stream for a window the peer does not open.
     public var stallNanosecondsMax: UInt64 = 300_000_000_000
 
+    /// Nanoseconds a client may still end a request that is already answered, before it is told to stop with NO_ERROR.
+    public var answeredNanosecondsMax: UInt64 = 100_000_000
+
     // Allowances refill with time, and with the honest work that explains the frames (`FloodMeter`).
     /// Streams reset by the peer, or by us for its faults.
     public var resets = Allowance(burst: 1_000, perSecond: 100)

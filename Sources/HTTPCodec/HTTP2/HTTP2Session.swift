@@ -137,7 +137,8 @@ public struct HTTP2Session: ~Copyable {
     /// Bytes that wait on all streams: for the memory account of the pod.
     public var queuedBytes: Int { state.pointee.queuedBytes }
 
-    /// Ends our side of the stream behind what is queued. A server whose client is still sending then tells it to stop.
+    /// Ends our side of the stream behind what is queued. Of a stream whose client still sends then, nothing more is told; it
+    /// ends by itself, or by `check`.
     public mutating func end(_ stream: Int32) {
         guard let record = state.pointee.live(stream) else { return }
         state.pointee.end(record)

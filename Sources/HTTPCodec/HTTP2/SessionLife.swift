@@ -37,12 +37,17 @@ extension SessionState {
         table.tearDown(&workspace.pointee.memory.pointee)
     }
 
-    /// Resets streams on which bytes have waited too long for a window. Their owners are told when the frames are written.
-    mutating func resetStalled(now: UInt64) -> Bool {
+    /// Resets streams on which bytes have waited too long for a window; their owners are told when the frames are written.
+    /// And tells clients to stop that still send long after the answer (RFC 9113, 8.1).
+    mutating func resetOverdue(now: UInt64) -> Bool {
         var found = false
         var each = records
         while let record = each {
             each = record.pointee.next
+            if record.pointee.answeredAt != 0, now > record.pointee.answeredAt, now &- record.pointee.answeredAt >= limits.answeredNanosecondsMax {
+                reset(record, .noError)
+                continue
+            }
             let since = record.pointee.waitsSince
             guard since > 0, now > since, now &- since > limits.stallNanosecondsMax, !record.pointee.isResetting, !record.pointee.isClosed else { continue }
             record.pointee.tellsReset = true
@@ -87,9 +92,13 @@ extension HTTP2Session {
     /// When the PING was queued that is not answered yet; nil without one.
     public var pingSentAt: UInt64? { state.pointee.pingSentAt }
 
-    /// Looks for streams on which bytes wait longer than `HTTP2Limits.stallNanosecondsMax` for a window, and resets them.
-    /// - Returns: whether there were any: write, then ask `next`.
-    public mutating func check(now: UInt64) -> Bool { state.pointee.resetStalled(now: now) }
+    /// Resets streams on which bytes wait longer than `HTTP2Limits.stallNanosecondsMax` for a window, and those that were
+    /// answered `HTTP2Limits.answeredNanosecondsMax` ago and whose request still has not ended. Write afterwards.
+    /// - Returns: whether owners have to be told: write, then ask `next`.
+    public mutating func check(now: UInt64) -> Bool { state.pointee.resetOverdue(now: now) }
+
+    /// Streams were answered before their request had ended: `check` after `HTTP2Limits.answeredNanosecondsMax`.
+    public var hasEarlyAnswers: Bool { state.pointee.earlyAnswers > 0 }
 
     /// Gives buffers back: for a connection at rest.
     public mutating func shrink() {

@@ -193,6 +193,11 @@ extension SessionState {
 
     private mutating func judgeContent(_ record: UnsafeMutablePointer<StreamRecord>, _ content: UnsafeRawBufferPointer, ends: Bool) -> HTTP2Event? {
         let id = record.pointee.id, owner = record.pointee.owner
+        if record.pointee.answeredAt != 0 {
+            // Nobody waits for it any more. The stream's window is not given back, so it soon ends by itself.
+            settle(record, content.count)
+            return nil
+        }
         if record.pointee.bytesPromised >= 0 {
             record.pointee.bytesPromised &-= content.count
             if record.pointee.bytesPromised < 0 || ends && record.pointee.bytesPromised != 0 {
@@ -265,7 +270,7 @@ extension SessionState {
         return event
     }
 
-    private mutating func judgeHead(_ record: UnsafeMutablePointer<StreamRecord>, _ head: inout Head, now: UInt64) -> HTTP2Event {
+    private mutating func judgeHead(_ record: UnsafeMutablePointer<StreamRecord>, _ head: inout Head, now: UInt64) -> HTTP2Event? {
         let id = record.pointee.id, owner = record.pointee.owner, ends = blockEnds
         do throws(HTTPFault) {
             switch workspace.pointee.decoder.kind {
@@ -282,6 +287,7 @@ extension SessionState {
                 return .head(stream: id, owner: owner, bytes: bytes, ends: ends)
             case .trailers:
                 guard ends else { throw .trailersNotLast }
+                if record.pointee.answeredAt != 0 { return nil }
                 guard record.pointee.bytesPromised <= 0 else { throw .lengthMismatch }
                 try head.adoptTrailers(&workspace.pointee.decoder, limits: .standard)
                 return .trailers(stream: id, owner: owner, bytes: workspace.pointee.decoder.bytes)

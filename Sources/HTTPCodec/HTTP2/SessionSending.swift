@@ -56,8 +56,10 @@ extension SessionState {
             guard header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0, let record = table[header.stream_id] else { return }
             record.pointee.sentEnd = true
             record.pointee.waitsSince = 0
-            // A whole answer to half a request: the client may stop sending (RFC 9113, 8.1).
-            if isServer, !record.pointee.peerEnded { reset(record, .noError) }
+            if isServer, !record.pointee.peerEnded {
+                record.pointee.answeredAt = max(workspace.pointee.now, 1)
+                earlyAnswers &+= 1
+            }
         case NGHTTP2_GOAWAY.rawValue:
             // The library ended the connection for something nobody here has seen: a block of a stream that is no more.
             if failure == nil, frame.pointee.goaway.error_code != HTTP2Code.noError.rawValue { failure = .compression }
@@ -95,7 +97,12 @@ extension SessionState {
         pending = UnsafeRawBufferPointer(start: base + count, count: pending.count &- count)
     }
 
-    var wantsWrite: Bool { !pending.isEmpty || !isLibraryDead && nghttp2_session_want_write(library) != 0 }
+    var wantsWrite: Bool {
+        if !pending.isEmpty { return true }
+        if isLibraryDead { return false }
+        // Once a client has said GOAWAY and has no stream left, the library wants no more; its PING is owed an answer all the same.
+        return nghttp2_session_want_write(library) != 0 || isServer && failure == nil && nghttp2_session_get_outbound_queue_size(library) > 0
+    }
 
     // MARK: Content
 

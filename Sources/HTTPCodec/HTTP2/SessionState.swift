@@ -40,6 +40,8 @@ struct SessionState: ~Copyable {
     var writableLast: UnsafeMutablePointer<StreamRecord>?
     /// Streams that are open: in the table and not resetting.
     var openStreams = 0
+    /// Streams that were answered before their request had ended, and may still end it.
+    var earlyAnswers = 0
     var queuedBytes = 0
     var heldBytes = 0
     /// Bytes of the connection's window that are not given back while too much is held.
@@ -85,6 +87,7 @@ struct SessionState: ~Copyable {
     /// Forgets a stream. Nobody may hold its record any more.
     mutating func free(_ record: UnsafeMutablePointer<StreamRecord>) {
         if record.pointee.isInWritable { removeWritable(record) }
+        if record.pointee.answeredAt != 0 { earlyAnswers &-= 1 }
         dropQueue(record)
         settle(record, record.pointee.held)
         if let previous = record.pointee.previous { previous.pointee.next = record.pointee.next } else { records = record.pointee.next }

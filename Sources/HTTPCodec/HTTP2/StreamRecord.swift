@@ -38,7 +38,9 @@ struct StreamRecord {
     var sentHead = false
     /// END_STREAM has been written.
     var sentEnd = false
-    /// `append` took less than it was given.
+    /// When END_STREAM was written although the client had not ended; 0 otherwise. What it still sends is dropped.
+    var answeredAt: UInt64 = 0
+    /// There was no room when it was asked for, or none left by what was appended.
     var wantsRoom = false
     var isInWritable = false
     /// When bytes began to wait without one of them leaving; 0 while none waits.
