@@ -11,8 +11,14 @@ extension Worker {
     mutating func setDeadline(_ exchange: ExchangePlace, _ number: UInt32, milliseconds: Int) {
         if exchange.pointee.downstreamStream == 0 {
             deadlines.set(exchange.pointee.downstream, at: after(milliseconds: milliseconds))
-        } else {
+        } else if !exchange.pointee.isGRPC {
             exchangeDeadlines.set(number, at: after(milliseconds: milliseconds))
+        } else if exchange.pointee.reach == .connected {
+            // A call may be silent for hours; only its client knows how long is too long.
+            if exchange.pointee.giveUpAt == 0 { exchangeDeadlines.clear(number) } else { exchangeDeadlines.set(number, at: exchange.pointee.giveUpAt) }
+        } else {
+            let until = after(milliseconds: milliseconds)
+            exchangeDeadlines.set(number, at: exchange.pointee.giveUpAt == 0 ? until : min(until, exchange.pointee.giveUpAt))
         }
     }
 
@@ -58,7 +64,8 @@ extension Worker {
             drop(connection, index)
         case .flushing: reset(connection, index)
         case .lingering: drop(connection, index)
-        case .accepting, .multiplexing, .dead: break
+        case .multiplexing: sessionExpired(connection, index)
+        case .accepting, .dead: break
         }
     }
 
@@ -68,6 +75,7 @@ extension Worker {
 
     private mutating func exchangeExpired(_ number: UInt32) {
         let exchange = exchanges.at(number)
+        if exchange.pointee.giveUpAt != 0, now >= exchange.pointee.giveUpAt { return answer(number, .deadlinePassed) }
         if exchange.pointee.reach == .socket {
             fail(number, .noSocket(errno: ETIMEDOUT))
         } else if exchange.pointee.replyHasBegun || exchange.pointee.requestPhase == .complete {

@@ -62,6 +62,10 @@ struct Exchange: ~Copyable {
     var keepsAlive = false
     var expectsContinue = false
     var asksForUpgrade = false
+    /// When a gRPC client gives up, by its `grpc-timeout`; 0: never.
+    var giveUpAt: Nanoseconds = 0
+    /// Content bytes of a stream's request so far.
+    var requestContent = 0
     /// The whole request as forwarded, in a replay block, while a second try could still be needed.
     var replay = BlockPool.none
     var replayCount = 0
@@ -85,6 +89,10 @@ struct Exchange: ~Copyable {
     var inPipe = 0
     /// A byte of the final reply went downstream: too late for any other answer.
     var replyHasBegun = false
+    /// Towards the client: nothing tells the reply's end any more, for its last part has, or its head.
+    var replyIsEnded = true
+    /// Content goes to an HTTP/1 client in chunks of our own.
+    var replyIsChunked = false
 
     // MARK: Destination
     var target = Target()

@@ -21,6 +21,8 @@ enum Refusal {
     case badReply(HTTPFault)
     case replyTimeout
     case requestBodyTimeout
+    /// The time that a gRPC client gave has passed.
+    case deadlinePassed
 }
 
 /// What the client is told, and what is counted.
@@ -52,6 +54,7 @@ extension Refusal {
         case .upstream(.malformedReply): Verdict(status: 502, reason: "malformed-reply", flags: .upstreamProtocolError)
         case .badReply(let fault): Verdict(status: 502, reason: fault.reason, flags: .upstreamProtocolError, isUpstreams: true)
         case .requestBodyTimeout: Verdict(status: 408, reason: "body-timeout", flags: .streamIdleTimeout)
+        case .deadlinePassed: Verdict(status: 504, reason: "deadline-exceeded", flags: .upstreamRequestTimeout)
         }
     }
 }
@@ -118,6 +121,7 @@ extension Worker {
         let connection = connections.at(index)
         let verdict = refusal.verdict
         ledger.countRefusal(refusal)
+        if exchange.pointee.downstreamStream != 0 { return answerStream(number, exchange, connection, refusal, verdict) }
         if exchange.pointee.isRelay || exchange.pointee.replyHasBegun {
             ledger.recordFailure(exchange, status: exchange.pointee.status, verdict.flags, now: now)
             releaseUpstream(exchange, mayRest: false)
@@ -126,12 +130,7 @@ extension Worker {
         }
         let isInStep = exchange.pointee.requestPhase == .complete
         let keepsAlive = exchange.pointee.keepsAlive && isInStep && drainUntil == nil
-        if exchange.pointee.attempts == 0, !exchange.pointee.account.reportsSource, !exchange.pointee.account.reportsDestination {
-            // Refused before it had a destination.
-            exchange.pointee.target.address = connection.pointee.address
-            ledger.describe(
-                exchange, connection, .address(behind: nil), tables, caller: callerAddress(of: connection, like: connection.pointee.address))
-        }
+        describeUnsent(exchange, connection)
         ledger.recordFailure(exchange, status: UInt16(verdict.status), verdict.flags, now: now)
         let reply = Reply(
             status: verdict.status, reason: verdict.reason, isUpstreams: verdict.isUpstreams, keepsAlive: keepsAlive,
@@ -139,6 +138,13 @@ extension Worker {
         releaseUpstream(exchange, mayRest: false)
         end(number, exchange, connection)
         send(reply, connection, index, keepsAlive: keepsAlive)
+    }
+
+    /// Refused before it had a destination: who asked is known all the same.
+    func describeUnsent(_ exchange: ExchangePlace, _ connection: ConnectionPlace) {
+        guard exchange.pointee.attempts == 0, !exchange.pointee.account.reportsSource, !exchange.pointee.account.reportsDestination else { return }
+        exchange.pointee.target.address = connection.pointee.address
+        ledger.describe(exchange, connection, .address(behind: nil), tables, caller: callerAddress(of: connection, like: connection.pointee.address))
     }
 
     /// A request that never became an exchange: its head is at fault, and nobody knows where the next would start.

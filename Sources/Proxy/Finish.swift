@@ -11,9 +11,12 @@ extension Worker {
         let connection = connections.at(index)
         let isInStep = exchange.pointee.requestPhase == .complete
         let staysOpen = exchange.pointee.keepsAlive && isInStep && drainUntil == nil
+        sendReplyEnd(exchange)
         ledger.recordRequest(exchange, of: pods.budgets.base[Int(connection.pointee.pod)].slot, now: now)
         releaseUpstream(exchange, mayRest: exchange.pointee.upstreamKeepsAlive && isInStep)
+        let isStream = exchange.pointee.downstreamStream != 0
         end(number, exchange, connection)
+        if isStream { return }
         if staysOpen {
             connection.pointee.stage = .awaitingHead
             deadlines.set(index, at: after(milliseconds: limits.idleMilliseconds))

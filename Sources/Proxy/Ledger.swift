@@ -253,7 +253,7 @@ struct Ledger: ~Copyable {
         case .pendingBudgetSpent: count(.limitPodPending)
         case .bufferBudgetSpent: count(.limitPodMemory)
         case .badReply: count(.badReply)
-        case .replyTimeout: count(.limitReplyTimeout)
+        case .replyTimeout, .deadlinePassed: count(.limitReplyTimeout)
         case .requestBodyTimeout: count(.limitBodyTimeout)
         }
     }

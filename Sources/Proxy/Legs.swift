@@ -13,6 +13,7 @@ extension Worker {
     /// How much more of the reply the client wants; 0: what it has not taken yet waits with us.
     @inline(__always) func replyRoom(_ exchange: ExchangePlace) -> Int {
         let connection = connections.at(exchange.pointee.downstream)
+        if exchange.pointee.downstreamStream != 0 { return sessions.at(connection.pointee.session).pointee.codec.room(exchange.pointee.downstreamStream) }
         return connection.pointee.output.isEmpty && !connection.pointee.hasPipedOutput ? WorkerSizes.readBytesMax : 0
     }
 
@@ -20,6 +21,13 @@ extension Worker {
     mutating func requestMayContinue(_ number: UInt32) {
         let exchange = exchanges.at(number)
         let connection = connections.at(exchange.pointee.downstream)
+        if exchange.pointee.downstreamStream != 0 {
+            guard exchange.pointee.unconsumedRequest > 0 else { return }
+            sessions.at(connection.pointee.session).pointee.codec.consumed(exchange.pointee.downstreamStream, Int(exchange.pointee.unconsumedRequest))
+            exchange.pointee.unconsumedRequest = 0
+            if !exchange.pointee.replyHasBegun { setDeadline(exchange, number, milliseconds: limits.stallMilliseconds) }
+            return again(connection, exchange.pointee.downstream)
+        }
         if connection.pointee.canRead || connection.pointee.sawEnd { again(connection, exchange.pointee.downstream) }
     }
 

@@ -87,6 +87,7 @@ extension Worker {
                 let connection = connections.at(index)
                 switch connection.pointee.stage {
                 case .idle: drop(connection, index)
+                case .multiplexing: if connection.pointee.role == .downstream { drainSession(connection, index) }
                 case .awaitingHead:
                     // At rest between requests: closing now is what its client must expect at any time (RFC 9112, 9.6).
                     if connection.pointee.input.isEmpty && !connection.pointee.canRead && connection.pointee.output.isEmpty { drop(connection, index) }

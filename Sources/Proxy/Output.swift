@@ -52,6 +52,7 @@ extension Worker {
     private mutating func pushBackStall(_ connection: ConnectionPlace, _ index: UInt32) {
         switch connection.pointee.stage {
         case .flushing: deadlines.set(index, at: after(milliseconds: limits.stallMilliseconds))
+        case .multiplexing: sessions.at(connection.pointee.session).pointee.blockedSince = now
         case .exchanging:
             let exchange = exchanges.at(connection.pointee.exchange)
             if exchange.pointee.replyHasBegun || exchange.pointee.requestPhase == .body {
@@ -73,7 +74,8 @@ extension Worker {
             }
         case .relaying: relayFailed(connection.pointee.exchange)
         case .flushing, .awaitingHead, .detecting: drop(connection, index)
-        case .accepting, .connecting, .idle, .multiplexing, .lingering, .dead: break
+        case .multiplexing: sessionEnded(connection, index)
+        case .accepting, .connecting, .idle, .lingering, .dead: break
         }
     }
 }

@@ -13,6 +13,7 @@ struct PodBudget {
     var connections: Int32 = 0
     var bufferedBytes: Int = 0
     var pendingRequests: Int32 = 0
+    var streams: Int32 = 0
     var idleUpstreams: Int32 = 0
 }
 

@@ -9,6 +9,7 @@ public struct ProxyLimits: Sendable {
     public var connectionsPerPodMax = Limits.connectionsPerPodMax
     public var bufferedBytesPerPodMax = Limits.bufferedBytesPerPodMax
     public var pendingRequestsPerPodMax = Limits.pendingRequestsPerPodMax
+    public var streamsPerPodMax = Limits.streamsPerPodMax
     public var idleUpstreamsPerPodMax = Limits.idleUpstreamsPerPodMax
 
     public var headMilliseconds = Limits.headTimeoutMilliseconds
@@ -28,6 +29,15 @@ public struct ProxyLimits: Sendable {
     /// After an error reply, unread bytes are drained so long: closing at once would reset the connection and lose the reply.
     public var lingerMilliseconds = 1_000
 
+    /// Between the two GOAWAYs of a drain, if the client does not answer the PING between them: a long round trip.
+    public var drainStepMilliseconds = 1_000
+    /// A client with open streams that has been silent so long is asked whether it is still there. Half of what takes most NATs to forget.
+    public var pingMilliseconds = 120_000
+    /// A PING that is not answered by then was sent to nobody.
+    public var pingAnswerMilliseconds = 20_000
+    /// How often a session looks at what time may have decided. Limits shorter than that make it look more often.
+    public var sessionTickMilliseconds = 5_000
+
     public init() {}
 
     /// Names of the integers that may be set from outside.
@@ -37,6 +47,7 @@ public struct ProxyLimits: Sendable {
         case "connectionsPerPodMax": connectionsPerPodMax = value
         case "bufferedBytesPerPodMax": bufferedBytesPerPodMax = value
         case "pendingRequestsPerPodMax": pendingRequestsPerPodMax = value
+        case "streamsPerPodMax": streamsPerPodMax = value
         case "idleUpstreamsPerPodMax": idleUpstreamsPerPodMax = value
         case "headMilliseconds": headMilliseconds = value
         case "idleMilliseconds": idleMilliseconds = value
@@ -46,6 +57,9 @@ public struct ProxyLimits: Sendable {
         case "stallMilliseconds": stallMilliseconds = value
         case "relayIdleMilliseconds": relayIdleMilliseconds = value
         case "halfClosedMilliseconds": halfClosedMilliseconds = value
+        case "drainStepMilliseconds": drainStepMilliseconds = value
+        case "pingMilliseconds": pingMilliseconds = value
+        case "pingAnswerMilliseconds": pingAnswerMilliseconds = value
         case "lingerMilliseconds": lingerMilliseconds = value
         case "bodyBytesMax":
             body = BodyLimits(bodyBytesMax: value)
@@ -71,8 +85,11 @@ enum WorkerSizes {
     static let inlineBodyBytes = 4 * 1024
     /// A head that is kept for a second try must fit.
     static let replayBytes = 4 * 1024
-    /// Output that a slow reader may leave waiting on one connection: one whole read and the framing around it.
-    static let outputBytesMax = 2 * readBytesMax
+    /// Output that a slow reader may leave waiting on one connection. From HTTP/1 that is one whole read and the framing around it; from a
+    /// stream it is the stream's window, each byte of which may have come, and then leaves, in a chunk of its own.
+    static let outputBytesMax = 2 * 1_024 * 1_024
+    /// What one turn of a session sends: the frames of many streams, or of one that is in a hurry.
+    static let sendBytesMax = 2 * readBytesMax
     /// The payload of a full Ethernet segment with timestamps.
     static let segmentBytes = 1_448
     /// Connections accepted per wake: more would let one pod's burst hold the turn.

@@ -62,7 +62,7 @@ extension Worker {
                     progress: &upstream.pointee.progress)
                 guard let count else { return offset }
                 if head.isInterim {
-                    passInterim(exchange, rest)
+                    passInterim(number, exchange, rest)
                     offset += count
                     continue
                 }
@@ -76,7 +76,8 @@ extension Worker {
     }
 
     /// 100 goes to whoever expects it; 102, 103 and the like to any HTTP/1.1 client.
-    private mutating func passInterim(_ exchange: ExchangePlace, _ bytes: UnsafeRawBufferPointer) {
+    private mutating func passInterim(_ number: UInt32, _ exchange: ExchangePlace, _ bytes: UnsafeRawBufferPointer) {
+        if exchange.pointee.downstreamStream != 0 { return passInterimHead(number, bytes) }
         guard !exchange.pointee.isHTTP10, head.status != 100 || exchange.pointee.expectsContinue else { return }
         var writer = ByteWriter(writeMemory)
         let plan = head.responsePlan(minorVersion: 1, keepsAlive: true)
@@ -94,6 +95,7 @@ extension Worker {
             fail(number, .refusedBehindPeer)
             return nil
         }
+        if exchange.pointee.downstreamStream != 0 { return try passHeadToStream(number, bytes, headCount) }
         exchange.pointee.status = UInt16(head.status)
         exchange.pointee.keepsAlive = plan.keepsAlive
         exchange.pointee.upstreamKeepsAlive = head.keepsAlive && head.framing != .untilClose
@@ -110,6 +112,21 @@ extension Worker {
         if exchange.pointee.replyBody.isComplete { return endReply(number, extra: consumed < bytes.count) }
         hastenRest(upstream, received: bytes.count)
         return consumed
+    }
+
+    /// The client's leg is a stream: head and content go there as what they are, and the session frames them.
+    private mutating func passHeadToStream(_ number: UInt32, _ bytes: UnsafeRawBufferPointer, _ headCount: Int) throws(HTTPFault) -> Int? {
+        let exchange = exchanges.at(number)
+        let upstream = connections.at(exchange.pointee.upstream)
+        exchange.pointee.upstreamKeepsAlive = head.keepsAlive && head.framing != .untilClose
+        exchange.pointee.replyBody = .verbatim(try BodyDecoder(head.framing))
+        if upstream.pointee.served == 0 { hearKeepAlive(upstream, bytes) }
+        giveBackReplay(exchange)
+        let ends = head.framing.isEmpty
+        guard sendReplyHead(number, bytes, ends: ends) else { return nil }
+        if ends { return endReply(number, extra: headCount < bytes.count) }
+        hastenRest(upstream, received: bytes.count)
+        return passReplyBody(number, UnsafeRawBufferPointer(rebasing: bytes[headCount...])).map { headCount + $0 }
     }
 
     /// A peer that writes head and body apart without TCP_NODELAY (Python's http.server does) holds the second write until the first is
@@ -130,7 +147,7 @@ extension Worker {
     }
 
     /// An answer before the end of the request usually means that the rest is not wanted; whether the client still sends it nobody knows.
-    private func keepsRequestInStep(_ exchange: ExchangePlace) -> Bool { exchange.pointee.requestPhase == .complete }
+    func keepsRequestInStep(_ exchange: ExchangePlace) -> Bool { exchange.pointee.requestPhase == .complete }
 
     /// `Keep-Alive: timeout=5` from the first reply of a connection: how long its server lets it rest.
     private mutating func hearKeepAlive(_ upstream: ConnectionPlace, _ bytes: UnsafeRawBufferPointer) {
@@ -172,7 +189,7 @@ extension Worker {
     }
 
     private func paceReply(_ exchange: ExchangePlace, _ connection: ConnectionPlace, wasFull: Bool) {
-        if !connection.pointee.output.isEmpty {
+        if replyRoom(exchange) == 0 {
             exchange.pointee.replyReadShift = max(WorkerSizes.readShiftMin, exchange.pointee.replyReadShift - 1)
         } else if wasFull {
             exchange.pointee.replyReadShift = min(WorkerSizes.readShiftMax, exchange.pointee.replyReadShift + 1)

@@ -24,6 +24,8 @@ struct Worker: ~Copyable {
     var connections: Slab<Connection>
     var exchanges: Slab<Exchange>
     var sessions: Slab<Session>
+    /// Exchanges whose downstream is a stream.
+    var streamExchanges = 0
     var scheduler: DeficitRoundRobin
     /// Of connections, and of the exchange that an HTTP/1 connection has.
     var deadlines: TimerWheel
@@ -53,6 +55,7 @@ struct Worker: ~Copyable {
     /// What a turn writes: heads, re-framed bodies.
     let writeMemory: UnsafeMutableRawBufferPointer
     var head = Head()
+    let workspace = HTTP2Workspace()
 
     /// Tokens of our own descriptors; no slab index reaches them.
     static let bellToken = Token(index: .max, generation: 1)
@@ -192,7 +195,7 @@ struct Worker: ~Copyable {
         case .exchanging:
             if connection.pointee.role == .downstream { readRequestBody(connection, index) } else { readReply(connection, index) }
         case .relaying: relay(connection, index)
-        case .multiplexing: break
+        case .multiplexing: serveSession(connection, index)
         case .idle: readIdle(connection, index)
         case .flushing: watchFlushing(connection, index)
         case .lingering: readLingering(connection, index)
@@ -206,7 +209,9 @@ struct Worker: ~Copyable {
 
     /// Keeps the pod's account of buffered memory true.
     @inline(__always) func charge(_ connection: ConnectionPlace) {
-        let held = Int32(truncatingIfNeeded: connection.pointee.input.capacity &+ connection.pointee.output.capacity)
+        var bytes = connection.pointee.input.capacity &+ connection.pointee.output.capacity
+        if connection.pointee.session != nobody { bytes &+= sessions.at(connection.pointee.session).pointee.codec.queuedBytes }
+        let held = Int32(truncatingIfNeeded: bytes)
         guard held != connection.pointee.charged else { return }
         let budget = pods.budgets.base + Int(connection.pointee.pod)
         budget.pointee.bufferedBytes &+= Int(held &- connection.pointee.charged)
