@@ -8,7 +8,8 @@ import Upstream
 // its HTTP/1 connection, which serves nobody else meanwhile, or, as a stream, one of its own.
 extension Worker {
     /// When the exchange is given up unless something moves.
-    mutating func setDeadline(_ exchange: ExchangePlace, _ number: UInt32, milliseconds: Int) {
+    mutating func setDeadline(_ exchange: ExchangePlace, _ number: UInt32, milliseconds wanted: Int) {
+        let milliseconds = exchange.pointee.isTunnel ? limits.relayIdleMilliseconds : wanted
         if exchange.pointee.downstreamStream == 0 {
             deadlines.set(exchange.pointee.downstream, at: after(milliseconds: milliseconds))
         } else if !exchange.pointee.isGRPC {

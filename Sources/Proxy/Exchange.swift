@@ -62,6 +62,8 @@ struct Exchange: ~Copyable {
     var keepsAlive = false
     var expectsContinue = false
     var asksForUpgrade = false
+    /// Its heads have made it a tunnel: content until either side closes.
+    var isTunnel = false
     /// When a gRPC client gives up, by its `grpc-timeout`; 0: never.
     var giveUpAt: Nanoseconds = 0
     /// Content bytes of a stream's request so far.
@@ -127,6 +129,12 @@ enum BodyFlow {
     case reframed(BodyRelay)
 
     init() { self = .verbatim(BodyDecoder()) }
+
+    /// Whatever comes, until the sender closes.
+    static var untilClose: BodyFlow {
+        // No limit can refuse a body that has not begun.
+        (try? BodyFlow(.untilClose, writesChunks: false)) ?? BodyFlow()
+    }
 
     init(_ framing: BodyFraming, writesChunks: Bool, limits: BodyLimits = .standard) throws(HTTPFault) {
         let decoder = try BodyDecoder(framing, limits: limits)

@@ -264,7 +264,7 @@ struct Ledger: ~Copyable {
         case .headTimeout: count(.limitHeadTimeout)
         case .bodyTimeout: count(.limitBodyTimeout)
         case .bareLineFeed, .bareCarriageReturn, .nulByte, .controlCharacter, .leadingWhitespace, .badMethod, .methodCase, .requestLineSpacing,
-            .badTarget, .connectRefused, .badStatusLine, .unexpectedUpgrade:
+            .badTarget, .badStatusLine, .unexpectedUpgrade:
             count(.badSyntax)
         case .badVersion, .unsupportedVersion: count(.badVersion)
         case .obsoleteFold, .missingColon, .emptyFieldName, .spaceBeforeColon, .badFieldName, .badConnectionOption,

@@ -68,7 +68,13 @@ extension Worker {
         return nil
     }
 
-    /// The upstream has closed or reset the connection.
+    /// The upstream has reset the connection: what came is not the whole, even where the end of the connection would be the end of the reply.
+    mutating func replyBroke(_ number: UInt32) {
+        guard exchanges.at(number).pointee.replyPhase == .body else { return replyEnded(number) }
+        fail(number, .endedInReply)
+    }
+
+    /// The upstream has closed the connection.
     mutating func replyEnded(_ number: UInt32) {
         let exchange = exchanges.at(number)
         let upstream = connections.at(exchange.pointee.upstream)

@@ -27,7 +27,7 @@ extension Worker {
                 paceReply(exchange, connection, wasFull: count == wanted)
             case .wouldBlock: upstream.pointee.canRead = false
             case .ended: return replyEnded(number)
-            case .failed: return replyEnded(number)
+            case .failed: return replyBroke(number)
             }
         } else {
             guard upstream.pointee.input.reserve(4_096) else { return fail(number, .malformedReply) }
@@ -40,7 +40,8 @@ extension Worker {
                 upstream.pointee.input.consume(consumed)
                 upstream.pointee.input.releaseIfEmpty()
             case .wouldBlock: upstream.pointee.canRead = false
-            case .ended, .failed: return replyEnded(number)
+            case .ended: return replyEnded(number)
+            case .failed: return replyBroke(number)
             }
         }
         if exchange.pointee.replyHasBegun { setDeadline(exchange, number, milliseconds: limits.stallMilliseconds) }
@@ -66,7 +67,10 @@ extension Worker {
                     offset += count
                     continue
                 }
-                if head.status == 101 { return passUpgrade(number, rest, count).map { offset + $0 } }
+                if opensTunnel(exchange) {
+                    let passed = exchange.pointee.downstreamStream == 0 ? passUpgrade(number, rest, count) : passTunnelToStream(number, rest, count)
+                    return passed.map { offset + $0 }
+                }
                 return try passFinalHead(number, rest, count, isInInput: isInInput).map { offset + $0 }
             } catch {
                 replyWasRefused(number, error)
@@ -171,16 +175,17 @@ extension Worker {
         return UnsafeRawBufferPointer(start: word.utf8Start, count: word.utf8CodeUnitCount)
     }
 
-    /// 101: from here on the connection carries whatever both have agreed on.
+    /// The upstream agrees: from here on the two connections carry whatever its client and it have agreed on.
     private mutating func passUpgrade(_ number: UInt32, _ bytes: UnsafeRawBufferPointer, _ headCount: Int) -> Int? {
         let exchange = exchanges.at(number)
         var writer = ByteWriter(writeMemory)
-        let plan = head.responsePlan(minorVersion: 1, keepsAlive: true)
+        let plan = ResponsePlan(framing: .none, keepsAlive: true, minorVersion: 1)
         guard ResponseWriter.write(head, of: bytes, plan, to: &writer) else {
             replyWasRefused(number, .headTooLarge)
             return nil
         }
-        exchange.pointee.status = 101
+        exchange.pointee.status = UInt16(head.status)
+        ledger.count(.tunnels)
         writer.write(UnsafeRawBufferPointer(rebasing: bytes[headCount...]))
         exchange.pointee.replyHasBegun = true
         guard sendReply(number, exchange, writer.written) else { return nil }

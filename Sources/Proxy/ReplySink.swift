@@ -55,12 +55,15 @@ extension Worker {
         exchange.pointee.replyHasBegun = true
         exchange.pointee.replyBytes &+= UInt64(head.byteCount)
         if exchange.pointee.isGRPC { noteGRPCStatus(exchange, bytes) }
+        if opensTunnel(exchange) { beginTunnel(exchange) }
         if exchange.pointee.downstreamStream != 0 {
             sessions.at(connection.pointee.session).pointee.codec.submitResponse(exchange.pointee.downstreamStream, head, of: bytes, ends: ends)
             exchange.pointee.replyIsEnded = ends
         } else {
-            let plan = head.responsePlan(minorVersion: exchange.pointee.isHTTP10 ? 0 : 1, keepsAlive: exchange.pointee.keepsAlive && keepsRequestInStep(exchange))
-            exchange.pointee.keepsAlive = plan.keepsAlive
+            let plan = exchange.pointee.isTunnel
+                ? ResponsePlan(framing: .none, keepsAlive: true, minorVersion: 1)
+                : head.responsePlan(minorVersion: exchange.pointee.isHTTP10 ? 0 : 1, keepsAlive: exchange.pointee.keepsAlive && keepsRequestInStep(exchange))
+            exchange.pointee.keepsAlive = plan.keepsAlive && !exchange.pointee.isTunnel
             exchange.pointee.replyIsChunked = plan.writesChunks
             exchange.pointee.replyIsEnded = !plan.writesChunks
             guard queueHead(bytes, plan, on: connection) else {
@@ -141,7 +144,7 @@ extension Worker {
     }
 
     private func noteGRPCStatus(_ exchange: ExchangePlace, _ bytes: UnsafeRawBufferPointer) {
-        if let status = head.grpcStatus(bytes) { exchange.pointee.grpcStatus = GRPCStatusCode(status.rawValue) }
+        if let status = head.grpcStatus(bytes) { exchange.pointee.grpcStatus = status.rawValue }
     }
 
     /// More came than the windows allow: a fault of ours or of the session's, and no reply that anyone may take for whole.

@@ -65,7 +65,8 @@ extension Worker {
     private mutating func beginExchange(
         _ connection: ConnectionPlace, _ index: UInt32, _ bytes: UnsafeRawBufferPointer, _ headCount: Int, isInInput: Bool
     ) {
-        if head.method == .connect { return refuse(connection, index, .connectRefused) }
+        // Its content is the tunnel's; a length would be another's idea of where that begins.
+        if head.method == .connect && !head.framing.isEmpty { return refuse(connection, index, .badContentLength) }
         let body: BodyFlow
         do throws(HTTPFault) {
             body = try BodyFlow(head.framing, writesChunks: head.framing == .chunked, limits: limits.body)
@@ -81,7 +82,8 @@ extension Worker {
         exchange.pointee.method = head.method
         exchange.pointee.hasBody = !head.framing.isEmpty
         exchange.pointee.isHTTP10 = head.minorVersion == 0
-        exchange.pointee.keepsAlive = head.keepsAlive && drainUntil == nil
+        // What lies behind a CONNECT is for the tunnel, and is no request when there is none.
+        exchange.pointee.keepsAlive = head.keepsAlive && head.method != .connect && drainUntil == nil
         exchange.pointee.expectsContinue = head.expectsContinue
         exchange.pointee.asksForUpgrade = head.asksForUpgrade && !asksForPlainHTTP2(bytes)
         exchange.pointee.requestBody = body

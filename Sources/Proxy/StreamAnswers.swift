@@ -14,7 +14,7 @@ extension Worker {
             // A gRPC client looks for its status in the trailers, whatever it got before.
             let call = refusal.grpcStatus
             session.pointee.codec.submitReply(stream, GRPCReply(status: call, reason: verdict.reason, isUpstreams: verdict.isUpstreams))
-            exchange.pointee.grpcStatus = GRPCStatusCode(call.rawValue)
+            exchange.pointee.grpcStatus = call.rawValue
             status = 200
         } else if exchange.pointee.replyHasBegun {
             session.pointee.codec.reset(stream, refusal.resetCode)
