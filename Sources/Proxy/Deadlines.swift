@@ -77,6 +77,8 @@ extension Worker {
     private mutating func exchangeExpired(_ number: UInt32) {
         let exchange = exchanges.at(number)
         if exchange.pointee.giveUpAt != 0, now >= exchange.pointee.giveUpAt { return answer(number, .deadlinePassed) }
+        // Set while it waited for its upstream, which it has by now.
+        if exchange.pointee.isGRPC, exchange.pointee.reach == .connected { return setDeadline(exchange, number, milliseconds: limits.replyMilliseconds) }
         if exchange.pointee.reach == .socket {
             fail(number, .noSocket(errno: ETIMEDOUT))
         } else if exchange.pointee.replyHasBegun || exchange.pointee.requestPhase == .complete {
