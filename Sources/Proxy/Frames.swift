@@ -31,7 +31,7 @@ extension Worker {
             if session.pointee.codec.hasEvents { _ = passFrames(connection, index, session, UnsafeRawBufferPointer(start: nil, count: 0)) }
             return
         }
-        let wanted = readBytes(connection.pointee.pod, shift: WorkerSizes.readShiftMax)
+        let wanted = readBytes(connection.pointee.pod, shift: session.pointee.readShift)
         switch EventLoop.receive(connection.pointee.descriptor, into: receiveMemory, count: wanted) {
         case .moved(let count):
             if count < wanted && !connection.pointee.hasEnded { connection.pointee.canRead = false }
@@ -50,15 +50,23 @@ extension Worker {
         drop(connection, index)
     }
 
+    /// How long one session's frames may take: less when others wait, be it connections of the same pod.
+    private var framesNanoseconds: UInt64 { UInt64(scheduler.isEmpty ? scheduler.quantumNanoseconds : 2 * turnLength.sharedNanoseconds) }
+
     /// Lets the session read frames until all are dealt with, or the turn is over.
     /// - Returns: how many bytes are left for the next turn; nil when the session has ended.
     private mutating func passFrames(_ connection: ConnectionPlace, _ index: UInt32, _ session: SessionPlace, _ bytes: UnsafeRawBufferPointer) -> Int? {
         var rest = bytes
         var looks = 0
+        let isLong = bytes.count >= 1 << Int(WorkerSizes.frameShiftMin)
+        let begun = isLong ? monotonicNow() : now
         let isServer = session.pointee.isServer
         while true {
             let event = session.pointee.codec.next(&rest, head: &head, now: now)
-            if case .none = event { return 0 }
+            if case .none = event {
+                if isLong { pace(session, monotonicNow() - begun) }
+                return 0
+            }
             if case .fault(let fault) = event {
                 sessionFailed(connection, index, session, fault)
                 return nil
@@ -66,7 +74,15 @@ extension Worker {
             if isServer { requestEvent(event, connection, index, session) } else { replyEvent(event, connection, index, session) }
             guard connection.pointee.stage == .multiplexing else { return nil }
             looks &+= 1
-            if looks & (Self.eventsPerLook - 1) == 0, !rest.isEmpty, monotonicNow() - now >= UInt64(scheduler.quantumNanoseconds) { return rest.count }
+            if looks & (Self.eventsPerLook - 1) == 0, !rest.isEmpty, monotonicNow() - begun >= framesNanoseconds { return rest.count }
+        }
+    }
+
+    private func pace(_ session: SessionPlace, _ cost: Nanoseconds) {
+        if cost > framesNanoseconds {
+            session.pointee.readShift = max(WorkerSizes.frameShiftMin, session.pointee.readShift - 1)
+        } else if session.pointee.readShift < WorkerSizes.readShiftMax {
+            session.pointee.readShift += 1
         }
     }
 

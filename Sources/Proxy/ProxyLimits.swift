@@ -76,6 +76,8 @@ enum WorkerSizes {
     static let readBytesMax = 64 * 1024
     /// log2 of the smallest and largest read: reads shrink where the other side does not keep up.
     static let readShiftMin: UInt8 = 14, readShiftMax: UInt8 = 16
+    /// log2 of the smallest read of a session: a few hundred of the smallest frames.
+    static let frameShiftMin: UInt8 = 12
     /// One read where a head is expected. It bounds what a pipelining client can leave with us per connection.
     static let headReadBytes = 64 * 1024
     /// Free room before the receive buffer: a rewritten head is put right before the body bytes that came with it, so both leave in one

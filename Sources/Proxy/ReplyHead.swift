@@ -179,7 +179,8 @@ extension Worker {
     private mutating func passUpgrade(_ number: UInt32, _ bytes: UnsafeRawBufferPointer, _ headCount: Int) -> Int? {
         let exchange = exchanges.at(number)
         var writer = ByteWriter(writeMemory)
-        let plan = ResponsePlan(framing: .none, keepsAlive: true, minorVersion: 1)
+        var plan = head.responsePlan(minorVersion: 1, keepsAlive: true)
+        plan.framing = .none
         guard ResponseWriter.write(head, of: bytes, plan, to: &writer) else {
             replyWasRefused(number, .headTooLarge)
             return nil

@@ -60,9 +60,9 @@ extension Worker {
             sessions.at(connection.pointee.session).pointee.codec.submitResponse(exchange.pointee.downstreamStream, head, of: bytes, ends: ends)
             exchange.pointee.replyIsEnded = ends
         } else {
-            let plan = exchange.pointee.isTunnel
-                ? ResponsePlan(framing: .none, keepsAlive: true, minorVersion: 1)
-                : head.responsePlan(minorVersion: exchange.pointee.isHTTP10 ? 0 : 1, keepsAlive: exchange.pointee.keepsAlive && keepsRequestInStep(exchange))
+            let keepsAlive = exchange.pointee.isTunnel || exchange.pointee.keepsAlive && keepsRequestInStep(exchange)
+            var plan = head.responsePlan(minorVersion: exchange.pointee.isHTTP10 ? 0 : 1, keepsAlive: keepsAlive)
+            if exchange.pointee.isTunnel { plan.framing = .none }
             exchange.pointee.keepsAlive = plan.keepsAlive && !exchange.pointee.isTunnel
             exchange.pointee.replyIsChunked = plan.writesChunks
             exchange.pointee.replyIsEnded = !plan.writesChunks

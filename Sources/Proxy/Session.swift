@@ -19,6 +19,8 @@ struct Session: ~Copyable {
     /// Since when the peer has taken none of what waits in `output`; 0: nothing waits.
     var blockedSince: Nanoseconds = 0
     var drain = SessionDrain.none
+    /// log2 of the bytes of one read: what a turn can deal with. A kilobyte of PINGs costs as much as a hundred of content.
+    var readShift = WorkerSizes.readShiftMax
 
     init(_ codec: consuming HTTP2Session, isServer: Bool, connection: UInt32, now: Nanoseconds) {
         self.codec = codec

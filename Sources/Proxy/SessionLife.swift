@@ -6,7 +6,6 @@ import HTTPCodec
 extension Worker {
     /// Behind each turn: a session that takes no more streams closes when its last one is done and its last frame is with the kernel.
     mutating func settleSession(_ connection: ConnectionPlace, _ index: UInt32, _ session: SessionPlace) {
-        charge(connection)
         guard session.pointee.codec.isDraining, session.pointee.drain != .announced, session.pointee.exchangeCount == 0,
             session.pointee.codec.openStreams == 0, !session.pointee.codec.wantsWrite, connection.pointee.output.isEmpty
         else { return }
