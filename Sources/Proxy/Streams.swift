@@ -12,6 +12,10 @@ extension Worker {
         case .data(let stream, let owner, let content, let ends):
             guard owner != 0 else { return session.pointee.codec.consumed(stream, content.count) }
             takeContent(owner - 1, stream, content, ends: ends, session)
+        case .ended(_, let owner):
+            guard owner != 0 else { return }
+            requestEnded(owner - 1)
+            passRequestContent(owner - 1, UnsafeRawBufferPointer(start: nil, count: 0), ends: true)
         case .trailers(_, let owner, let bytes):
             guard owner != 0 else { return }
             requestEnded(owner - 1)
