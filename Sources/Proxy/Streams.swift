@@ -56,7 +56,7 @@ extension Worker {
         exchange.pointee.asksForUpgrade = head.asksForUpgrade
         exchange.pointee.isGRPC = head.isGRPC(bytes)
         exchange.pointee.started = now
-        if exchange.pointee.isGRPC, let value = head.value(.te)?.of(bytes), let timeout = GRPC.timeoutNanoseconds(value) {
+        if exchange.pointee.isGRPC, let value = head.value(.grpcTimeout)?.of(bytes), let timeout = GRPC.timeoutNanoseconds(value) {
             exchange.pointee.giveUpAt = now &+ timeout
         }
         if case .length(let length) = head.framing, length > limits.body.bodyBytesMax { return answer(number, .requestBody(.bodyTooLarge)) }
