@@ -29,6 +29,8 @@ public struct ProxyLimits: Sendable {
     /// After an error reply, unread bytes are drained so long: closing at once would reset the connection and lose the reply.
     public var lingerMilliseconds = 1_000
 
+    /// A request that is still coming when its whole reply is out may come for so long before it is stopped.
+    public var answeredMilliseconds = 100
     /// Between the two GOAWAYs of a drain, if the client does not answer the PING between them: a long round trip.
     public var drainStepMilliseconds = 1_000
     /// A client with open streams that has been silent so long is asked whether it is still there. Half of what takes most NATs to forget.

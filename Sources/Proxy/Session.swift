@@ -79,6 +79,10 @@ extension Worker {
         session.pointee.exchangeCount -= 1
         if session.pointee.exchangeCount == 0 { session.pointee.idleSince = now }
         session.pointee.codec.setOwner(exchange.pointee.downstreamStream, 0)
+        if exchange.pointee.requestPhase != .complete {
+            // Answered before its end: the session stops it unless it ends by itself.
+            deadlines.set(session.pointee.connection, at: after(milliseconds: limits.answeredMilliseconds))
+        }
         exchangeDeadlines.remove(number)
         pods.budgets.base[Int(connection.pointee.pod)].streams -= 1
         streamExchanges -= 1

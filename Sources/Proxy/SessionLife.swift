@@ -48,6 +48,7 @@ extension Worker {
             session.pointee.codec.fail(.settingsTimeout)
             return sessionFailed(connection, index, session, .settingsTimeout)
         }
+        if session.pointee.codec.openStreams > 0 && session.pointee.codec.check(now: now) { again(connection, index) }
         if session.pointee.drain == .announced { return finishDrain(connection, index, session) }
         if session.pointee.exchangeCount == 0 && session.pointee.codec.openStreams == 0 {
             guard isPast(session.pointee.idleSince, milliseconds: limits.idleMilliseconds) else { return session.pointee.codec.shrink() }
@@ -63,7 +64,6 @@ extension Worker {
         } else if isPast(session.pointee.codec.lastReceived, milliseconds: limits.pingMilliseconds) {
             session.pointee.codec.ping(now: now)
         }
-        _ = session.pointee.codec.check(now: now)
         if session.pointee.codec.wantsWrite || session.pointee.codec.hasEvents { again(connection, index) }
     }
 
