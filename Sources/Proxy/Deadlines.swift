@@ -59,7 +59,9 @@ extension Worker {
             }
         case .exchanging: if connection.pointee.role == .downstream { exchangeExpired(connection.pointee.exchange) }
         case .relaying: if connection.pointee.role == .downstream { relayExpired(connection.pointee.exchange) }
-        case .connecting: fail(connection.pointee.exchange, .connectTimeout)
+        case .connecting:
+            if connection.pointee.session != nobody { return dropSession(connection, index, .failed(.connectTimeout)) }
+            fail(connection.pointee.exchange, .connectTimeout)
         case .idle:
             ledger.count(.upstreamRetiredIdle)
             drop(connection, index)

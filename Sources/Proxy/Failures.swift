@@ -52,6 +52,10 @@ extension Refusal {
         case .upstream(.endedInReply): Verdict(status: 502, reason: "upstream-closed-in-reply", flags: .upstreamConnectionTermination)
         case .upstream(.replyTimeout), .replyTimeout: Verdict(status: 504, reason: "upstream-timeout", flags: .upstreamRequestTimeout)
         case .upstream(.malformedReply): Verdict(status: 502, reason: "malformed-reply", flags: .upstreamProtocolError)
+        case .upstream(.refusedStream): Verdict(status: 503, reason: "upstream-refused", flags: .upstreamOverflow)
+        case .upstream(.streamReset): Verdict(status: 502, reason: "upstream-reset", flags: .upstreamRemoteReset)
+        case .upstream(.notHTTP2): Verdict(status: 502, reason: "upstream-not-http2", flags: .upstreamProtocolError)
+        case .upstream(.settingsTimeout): Verdict(status: 504, reason: "upstream-settings-timeout", flags: .upstreamConnectionFailure)
         case .badReply(let fault): Verdict(status: 502, reason: fault.reason, flags: .upstreamProtocolError, isUpstreams: true)
         case .requestBodyTimeout: Verdict(status: 408, reason: "body-timeout", flags: .streamIdleTimeout)
         case .deadlinePassed: Verdict(status: 504, reason: "deadline-exceeded", flags: .upstreamRequestTimeout)
@@ -65,16 +69,27 @@ extension Worker {
     mutating func fail(_ number: UInt32, _ failure: UpstreamFailure) {
         let exchange = exchanges.at(number)
         let connection = connections.at(exchange.pointee.downstream)
-        settlePending(exchange, connection)
+        settlePending(number, exchange, connection)
         releaseUpstream(exchange, mayRest: false)
         exchange.pointee.lease = nil
         ledger.countFailure(failure)
         exchange.pointee.tried = EndpointAddress(address: exchange.pointee.target.address, port: exchange.pointee.target.port)
 
+        // Given back unprocessed is as good as never sent; it is tried again on whatever session there is.
+        if failure == .refusedStream, exchange.pointee.refusals < Limits.refusalsPerRequestMax {
+            exchange.pointee.refusals += 1
+            exchange.pointee.attempts -= 1
+        }
         let mayRetry = exchange.pointee.attempts < Limits.attemptsPerRequestMax && !exchange.pointee.replyHasBegun && !connection.pointee.isBroken
             && failure.mayRetry(isIdempotent: exchange.pointee.method.isIdempotent, hasBody: exchange.pointee.hasBody)
         if mayRetry, let message = survivingMessage(exchange) {
-            let host = exchange.pointee.isRelay ? UnsafeRawBufferPointer(start: nil, count: 0) : Self.host(in: bytes(of: message, exchange))
+            let host: UnsafeRawBufferPointer
+            if case .held = message {
+                let bytes = takeUp(exchange, message)
+                host = head.authority.of(bytes)
+            } else {
+                host = exchange.pointee.isRelay ? UnsafeRawBufferPointer(start: nil, count: 0) : Self.host(in: bytes(of: message, exchange))
+            }
             return dispatchAgain(number, route(connection, host: host), message, mayRepeat: isFromReuse(failure), after: failure)
         }
         answer(number, .upstream(failure))
@@ -95,11 +110,14 @@ extension Worker {
     }
 
     private func isFromReuse(_ failure: UpstreamFailure) -> Bool {
-        if case .endedBeforeReply(_, reused: true) = failure { return true }
-        return false
+        switch failure {
+        case .endedBeforeReply(_, reused: true), .refusedStream: true
+        default: false
+        }
     }
 
     private func survivingMessage(_ exchange: ExchangePlace) -> Message? {
+        if exchange.pointee.passesContent { return exchange.pointee.heldHeadCount > 0 ? .held : nil }
         if exchange.pointee.replay != BlockPool.none { return .replay }
         return exchange.pointee.seen == .nothing || !exchange.pointee.unsent.isEmpty ? .unsent : nil
     }

@@ -31,6 +31,7 @@ extension Worker {
     mutating func releaseUpstream(_ exchange: ExchangePlace, mayRest: Bool) {
         let index = exchange.pointee.upstream
         guard index != nobody else { return }
+        if exchange.pointee.upstreamStream != 0 { return releaseStream(exchange) }
         exchange.pointee.upstream = nobody
         let upstream = connections.at(index)
         upstream.pointee.exchange = nobody
@@ -49,7 +50,7 @@ extension Worker {
 
     /// Ends the exchange itself. Its connections are the caller's to place.
     mutating func end(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace) {
-        settlePending(exchange, connection)
+        settlePending(number, exchange, connection)
         giveBackReplay(exchange)
         if exchange.pointee.downstreamStream == 0 {
             giveBackPipe(exchange, connection)

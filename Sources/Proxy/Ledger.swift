@@ -240,9 +240,9 @@ struct Ledger: ~Copyable {
             count(.limitConnectTimeout)
         case .refusedBehindPeer: count(.upstreamFailureRefused)
         case .noSocket: count(.upstreamFailureNoSocket)
-        case .endedBeforeReply, .endedInReply: count(.upstreamFailureReset)
-        case .replyTimeout: count(.upstreamFailureTimeout)
-        case .malformedReply: count(.upstreamFailureOther)
+        case .endedBeforeReply, .endedInReply, .streamReset: count(.upstreamFailureReset)
+        case .replyTimeout, .settingsTimeout: count(.upstreamFailureTimeout)
+        case .malformedReply, .refusedStream, .notHTTP2: count(.upstreamFailureOther)
         }
     }
 

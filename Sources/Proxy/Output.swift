@@ -45,7 +45,10 @@ extension Worker {
             // Between requests: the next one waited for this.
             return
         }
-        if connection.pointee.role == .downstream { replyMayContinue(connection.pointee.exchange) } else { requestMayContinue(connection.pointee.exchange) }
+        if connection.pointee.role == .downstream { replyMayContinue(connection.pointee.exchange) } else {
+            endTunnel(exchanges.at(connection.pointee.exchange), connection)
+            requestMayContinue(connection.pointee.exchange)
+        }
     }
 
     /// A slow reader is not a dead one: each byte it takes buys the exchange more time.

@@ -37,6 +37,10 @@ public struct ProxyLimits: Sendable {
     public var pingMilliseconds = 120_000
     /// A PING that is not answered by then was sent to nobody.
     public var pingAnswerMilliseconds = 20_000
+    /// A server with open streams that has been silent so long is asked the same: gRPC's end a connection that asks more often than every five minutes.
+    public var serverPingMilliseconds = 300_000
+    /// A session towards a server without streams. Longer than an HTTP/1 connection rests, for its server says when it goes.
+    public var sessionRestMilliseconds = 60_000
     /// How often a session looks at what time may have decided. Limits shorter than that make it look more often.
     public var sessionTickMilliseconds = 5_000
 
@@ -61,6 +65,8 @@ public struct ProxyLimits: Sendable {
         case "halfClosedMilliseconds": halfClosedMilliseconds = value
         case "drainStepMilliseconds": drainStepMilliseconds = value
         case "pingMilliseconds": pingMilliseconds = value
+        case "serverPingMilliseconds": serverPingMilliseconds = value
+        case "sessionRestMilliseconds": sessionRestMilliseconds = value
         case "pingAnswerMilliseconds": pingAnswerMilliseconds = value
         case "lingerMilliseconds": lingerMilliseconds = value
         case "bodyBytesMax":

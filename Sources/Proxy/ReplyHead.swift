@@ -141,7 +141,7 @@ extension Worker {
     }
 
     /// Whether a reply is the peer proxy's word that it found nobody to give the request to.
-    private func saysNotConnected(_ bytes: UnsafeRawBufferPointer) -> Bool {
+    func saysNotConnected(_ bytes: UnsafeRawBufferPointer) -> Bool {
         for row in 0..<head.fieldCount {
             let field = head.field(row), name = field.name.of(bytes), value = field.value.of(bytes)
             guard name.count == 13, tokenEquals(name.baseAddress!, name.count, "x-weft-reason"), let text = value.baseAddress else { continue }

@@ -93,11 +93,13 @@ extension Worker {
             settleInput(connection, bytes, headCount, isInInput: isInInput)
             return answer(token.index, .bufferBudgetSpent)
         }
+        exchange.pointee.chance = (random.next(), random.next(), random.next())
+        let route = route(connection, host: head.authority.of(bytes))
+        if isDeclaredHTTP2(route) { return beginTranslation(token.index, exchange, connection, route, bytes, headCount, isInInput: isInInput) }
         var writer = ByteWriter(writeMemory)
-        guard writeRequestHead(connection, exchange, bytes, to: &writer) else {
+        guard forwarding(exchange, { RequestWriter.write(head, of: bytes, $0, to: &writer) }) else {
             return answer(token.index, .requestHead(.headTooLarge))
         }
-        let route = route(connection, host: head.authority.of(bytes))
         let message: UnsafeRawBufferPointer
         let consumed: Int
         do throws(HTTPFault) {
@@ -107,15 +109,41 @@ extension Worker {
         }
         exchange.pointee.requestBytes = UInt64(message.count)
         settleInput(connection, bytes, consumed, isInInput: isInInput)
+        sendOn(token.index, exchange, connection, route, .inHand(message), received: bytes.count)
+    }
+
+    /// The upstream speaks HTTP/2: the request passes as content. What came with its head is held until a stream takes it.
+    private mutating func beginTranslation(
+        _ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace, _ route: Route, _ bytes: UnsafeRawBufferPointer, _ headCount: Int,
+        isInInput: Bool
+    ) {
+        exchange.pointee.isGRPC = head.isGRPC(bytes)
+        let consumed: Int
+        do throws(HTTPFault) {
+            guard beginContent(exchange, bytes, ends: !exchange.pointee.hasBody) else { throw .headTooLarge }
+            exchange.pointee.requestBody = .verbatim(try BodyDecoder(head.framing, limits: limits.body))
+            consumed = headCount + (try holdBody(exchange, UnsafeRawBufferPointer(rebasing: bytes[headCount...])))
+        } catch {
+            settleInput(connection, bytes, headCount, isInInput: isInInput)
+            return answer(number, .requestBody(error))
+        }
+        settleInput(connection, bytes, consumed, isInInput: isInInput)
+        sendOn(number, exchange, connection, route, .held, received: bytes.count)
+    }
+
+    private mutating func sendOn(
+        _ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace, _ route: Route, _ message: Message, received: Int
+    ) {
+        let index = exchange.pointee.downstream
         if exchange.pointee.requestBody.isComplete {
             exchange.pointee.requestPhase = .complete
         } else {
             exchange.pointee.requestPhase = .body
-            hastenRest(connection, received: bytes.count)
+            hastenRest(connection, received: received)
         }
         let patience = connection.pointee.hasEnded ? limits.halfClosedMilliseconds : limits.replyMilliseconds
         deadlines.set(index, at: after(milliseconds: patience))
-        dispatch(token.index, route, .inHand(message))
+        dispatch(number, route, message)
         // The read was full: more of the body is there already, and no edge will say so.
         if connection.pointee.canRead && connection.pointee.stage == .exchanging { again(connection, index) }
     }
@@ -123,24 +151,6 @@ extension Worker {
     private func asksForPlainHTTP2(_ bytes: UnsafeRawBufferPointer) -> Bool {
         guard let value = head.value(.upgrade)?.of(bytes), let base = value.baseAddress else { return false }
         return tokenEquals(base, value.count, "h2c")
-    }
-
-    private mutating func writeRequestHead(
-        _ connection: ConnectionPlace, _ exchange: ExchangePlace, _ bytes: UnsafeRawBufferPointer, to writer: inout ByteWriter
-    ) -> Bool {
-        var peerText = AddressText()
-        var destinationText = AddressText()
-        describePeer(connection, &peerText)
-        if head.authority.isEmpty { destinationText.write(connection.pointee.address, port: connection.pointee.port) }
-        let chance = (random.next(), random.next(), random.next())
-        let keepsUpgrade = exchange.pointee.asksForUpgrade
-        return peerText.withBytes { peer in
-            destinationText.withBytes { destination in
-                RequestWriter.write(
-                    head, of: bytes,
-                    RequestForwarding(peerAddress: peer, destination: destination, random: chance, keepsUpgrade: keepsUpgrade), to: &writer)
-            }
-        }
     }
 
     /// Keeps what lies behind the consumed bytes (an unfinished chunk line, or a pipelined request) for later.

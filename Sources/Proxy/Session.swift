@@ -2,6 +2,7 @@ import Bytes
 import EventLoop
 import HTTPCodec
 import Telemetry
+import Upstream
 
 /// What a multiplexed connection has beside its socket: the state of its HTTP/2 session and whose streams are open on it.
 struct Session: ~Copyable {
@@ -22,6 +23,16 @@ struct Session: ~Copyable {
     /// log2 of the bytes of one read: what a turn can deal with. A kilobyte of PINGs costs as much as a hundred of content.
     var readShift = WorkerSizes.readShiftMax
 
+    // Towards a server.
+    /// Where it goes.
+    var target = Target()
+    /// Place of the pod whose requests it carries.
+    var pod = nobody
+    /// The port was declared HTTP/2: the first requests go out with our SETTINGS. Otherwise the server's are awaited.
+    var isDeclared = false
+    /// Why it ends; nil: the server has closed it.
+    var ending: SessionEnding?
+
     init(_ codec: consuming HTTP2Session, isServer: Bool, connection: UInt32, now: Nanoseconds) {
         self.codec = codec
         self.isServer = isServer
@@ -37,6 +48,16 @@ enum SessionDrain: UInt8 {
     case announced
     /// The second one is.
     case finished
+}
+
+/// Why a session towards a server ends, other than by the server's closing it.
+enum SessionEnding {
+    /// It could not be opened, or has broken.
+    case failed(UpstreamFailure)
+    /// The server has answered HTTP/2 with something else.
+    case notSpoken
+    /// Nobody needs it any more.
+    case retired
 }
 
 typealias SessionPlace = UnsafeMutablePointer<Session>

@@ -34,6 +34,8 @@ struct Worker: ~Copyable {
     var heartbeat: Heartbeat
     var pods = PodPlaces()
     var pools: PoolTable
+    var sessionTable: SessionTable
+    var http1Memory = HTTP1Memory()
     var stock = SocketStock()
     var stockChannel: ControlSocket
     var replays: BlockPool
@@ -88,6 +90,7 @@ struct Worker: ~Copyable {
         exchangeDeadlines = TimerWheel(capacity: exchangeCapacity, now: start)
         heartbeat = Heartbeat(array: shared.heartbeatArray, worker: number)
         pools = PoolTable(connectionCapacity: capacity)
+        sessionTable = SessionTable(sessionCapacity: capacity, exchangeCapacity: exchangeCapacity)
         stockChannel = ControlSocket(adopting: stockDescriptor)
         replays = BlockPool(blockBytes: WorkerSizes.replayBytes, capacity: exchangeCapacity)
         random = SplitMix64(seed: seed)
