@@ -113,7 +113,7 @@ extension Worker {
             sessions.at(connection.pointee.session).pointee.codec.submitTrailers(exchange.pointee.downstreamStream, head, of: bytes)
             exchange.pointee.replyIsEnded = true
         } else {
-            guard connection.pointee.output.reserve(head.byteCount + 4 * head.fieldCount + 16) else { return }
+            guard connection.pointee.output.reserve(TrailerWriter.bytesMax(head)) else { return }
             var writer = ByteWriter(connection.pointee.output.writable)
             guard TrailerWriter.write(head, of: bytes, to: &writer) else { return }
             connection.pointee.output.commit(writer.count)
