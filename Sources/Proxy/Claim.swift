@@ -28,10 +28,10 @@ extension Worker {
             connection.pointee.speaksHTTP = true
             connection.pointee.stage = .awaitingHead
             deadlines.set(index, at: after(milliseconds: limits.idleMilliseconds))
-        case .tcp, .tls, .http2, .grpc:
+        case .tcp, .tls:
             // HTTP/2 passes as opaque bytes until Weft speaks it.
             beginRelay(connection, index)
-        case .undeclared:
+        case .undeclared, .http2, .grpc:
             connection.pointee.stage = .detecting
             deadlines.set(index, at: after(milliseconds: limits.detectionMilliseconds))
         }

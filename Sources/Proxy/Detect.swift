@@ -38,7 +38,8 @@ extension Worker {
             connection.pointee.stage = .awaitingHead
             deadlines.clear(index)
             takeRequestFromInput(connection, index)
-        case .http2, .opaque:
+        case .http2: beginMultiplexing(connection, index)
+        case .opaque:
             beginRelay(connection, index)
         }
     }
