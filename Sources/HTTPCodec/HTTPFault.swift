@@ -33,8 +33,6 @@ public enum HTTPFault: UInt8, Error, CaseIterable, Sendable {
     case badVersion
     /// An HTTP version other than 1.0 and 1.1.
     case unsupportedVersion
-    /// CONNECT asks for a tunnel; a mesh is no forward proxy. The parser reads it, the proxy refuses it.
-    case connectRefused
 
     // MARK: Status line (RFC 9112, 4)
     /// The status is not three digits from 100 to 599, or is not set off by single spaces.
@@ -152,7 +150,6 @@ extension HTTPFault {
         case .targetTooLong: (414, "target-too-long")
         case .badVersion: (400, "bad-version")
         case .unsupportedVersion: (505, "unsupported-version")
-        case .connectRefused: (501, "connect-refused")
         case .badStatusLine: (400, "bad-status-line")
         case .unexpectedUpgrade: (400, "unexpected-upgrade")
         case .obsoleteFold: (400, "obsolete-fold")

@@ -53,6 +53,9 @@ extension Worker {
     /// Closes now. The place stays dead until the scheduler lets go of it, so pointers to it stay good for the rest of this turn.
     mutating func drop(_ connection: ConnectionPlace, _ index: UInt32) {
         guard connection.pointee.stage != .dead else { return }
+        if connection.pointee.session != nobody {
+            if connection.pointee.role == .downstream { endSession(connection) } else { forgetUpstreamSession(connection, index) }
+        }
         let budget = pods.budgets.base + Int(connection.pointee.pod)
         switch connection.pointee.role {
         case .listener:
@@ -75,7 +78,6 @@ extension Worker {
             }
         }
         connection.pointee.stage = .dead
-        leavePipe(connection)
         deadlines.remove(index)
         close(connection.pointee.descriptor)
         connection.pointee.input.removeAll()

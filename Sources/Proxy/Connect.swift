@@ -21,7 +21,7 @@ extension Worker {
         refill(key)
     }
 
-    private func shelf(for target: Target) -> ShelfKey {
+    func shelf(for target: Target) -> ShelfKey {
         ShelfKey(
             pod: pods.budgets[Int(target.socketPod)].number, family: target.address.isIPv4 ? .ipv4 : .ipv6,
             kind: target.source == nil ? .plain : .transparent)
@@ -35,18 +35,15 @@ extension Worker {
             ledger.count(.stockWanted, UInt64(wanted))
         } catch {
             // The channel is full or gone. Waiters fail with their deadline; the next one asks again.
-            for waiter in stock.refused(key) where exchanges.find(waiter) != nil { fail(waiter.index, .noSocket(errno: EAGAIN)) }
+            for waiter in stock.refused(key) { gotNoSocket(waiter, errno: EAGAIN) }
         }
     }
 
     private mutating func connect(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace, _ socket: Int32) {
         ledger.count(.stockTaken)
         exchange.pointee.reach = .connecting
-        if exchange.pointee.isRelay {
-            relayHasMoved(exchange)
-        } else {
-            setDeadline(exchange, number, milliseconds: connection.pointee.hasEnded ? limits.halfClosedMilliseconds : limits.replyMilliseconds)
-        }
+        let patience = exchange.pointee.isRelay ? limits.relayIdleMilliseconds : limits.replyMilliseconds
+        setDeadline(exchange, number, milliseconds: connection.pointee.hasEnded ? limits.halfClosedMilliseconds : patience)
         if let source = exchange.pointee.target.source {
             // A port of our own choice: the kernel's could be one this client uses towards this pod, and the connect would hang.
             var address = source.socketAddress(port: 0)
@@ -85,6 +82,7 @@ extension Worker {
 
     /// The kernel has reported the connecting socket: it is connected, or it failed.
     mutating func finishConnect(_ upstream: ConnectionPlace, _ index: UInt32) {
+        if upstream.pointee.session != nobody { return finishSessionConnect(upstream, index) }
         let number = upstream.pointee.exchange
         let exchange = exchanges.at(number)
         if upstream.pointee.isBroken {
@@ -93,12 +91,16 @@ extension Worker {
         }
         let connection = connections.at(exchange.pointee.downstream)
         deadlines.clear(index)
-        settlePending(exchange, connection)
+        settlePending(number, exchange, connection)
         exchange.pointee.reach = .connected
         upstream.pointee.stage = exchange.pointee.isRelay ? .relaying : .exchanging
-        if exchange.pointee.isRelay { relayConnected(exchange, upstream) }
-        if !exchange.pointee.isRelay { keepForReplay(exchange, exchange.pointee.unsent.readable) }
-        guard sendUnsent(number, exchange, upstream) else { return }
+        if exchange.pointee.isRelay { ledger.relayOpened(exchange) }
+        if exchange.pointee.passesContent {
+            guard writeHeld(number, exchange, upstream, .held) else { return }
+        } else {
+            if !exchange.pointee.isRelay { keepForReplay(exchange, exchange.pointee.unsent.readable) }
+            guard sendUnsent(number, exchange, upstream) else { return }
+        }
         if upstream.pointee.canRead { again(upstream, index) }
         if upstream.pointee.output.isEmpty { requestMayContinue(number) }
     }
@@ -125,9 +127,10 @@ extension Worker {
     }
 
     /// The exchange no longer waits for a connection.
-    func settlePending(_ exchange: ExchangePlace, _ connection: ConnectionPlace) {
+    mutating func settlePending(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace) {
         switch exchange.pointee.reach {
-        case .socket, .connecting:
+        case .session, .socket, .connecting:
+            if exchange.pointee.reach == .session { sessionTable.stopWaiting(number) }
             let budget = pods.budgets.base + Int(connection.pointee.pod)
             budget.pointee.pendingRequests -= 1
             ledger.showPending(-1, of: budget.pointee.slot)
@@ -148,7 +151,8 @@ extension Worker {
                 case .pipesMade: deliver(try PipesMade(message))
                 case .pipesRefused:
                     _ = try PipesRefused(message)
-                    pipes.refused(now: now)
+                    pipes.isAsked = false
+                    pipes.isRefused = true
                 case .socketsRefused: deny(try SocketsRefused(message))
                 default:
                     var unasked = message
@@ -172,6 +176,10 @@ extension Worker {
         }
         stock.deliver(key, made.sockets)
         while let (waiter, socket) = stock.match(key) {
+            if let session = sessionWaiting(waiter) {
+                connectSession(session, socket)
+                continue
+            }
             guard let exchange = exchanges.find(waiter), exchange.pointee.reach == .socket, shelf(for: exchange.pointee.target) == key else {
                 stock.putBack(key, socket)
                 continue
@@ -184,9 +192,13 @@ extension Worker {
     private mutating func deny(_ refused: SocketsRefused) {
         ledger.count(.stockRefused)
         let key = ShelfKey(pod: refused.pod, family: refused.family, kind: refused.socketKind)
-        for waiter in stock.refused(key) {
-            guard let exchange = exchanges.find(waiter), exchange.pointee.reach == .socket else { continue }
-            fail(waiter.index, .noSocket(errno: Int32(bitPattern: refused.errorNumber)))
-        }
+        for waiter in stock.refused(key) { gotNoSocket(waiter, errno: Int32(bitPattern: refused.errorNumber)) }
+    }
+
+    /// Whoever waited for a socket, an exchange or a session, has none to wait for.
+    mutating func gotNoSocket(_ waiter: Token, errno: Int32) {
+        if let session = sessionWaiting(waiter) { return abandonOpening(session, .noSocket(errno: errno)) }
+        guard let exchange = exchanges.find(waiter), exchange.pointee.reach == .socket else { return }
+        fail(waiter.index, .noSocket(errno: errno))
     }
 }

@@ -8,11 +8,18 @@ import Upstream
 // its HTTP/1 connection, which serves nobody else meanwhile, or, as a stream, one of its own.
 extension Worker {
     /// When the exchange is given up unless something moves.
-    mutating func setDeadline(_ exchange: ExchangePlace, _ number: UInt32, milliseconds: Int) {
+    mutating func setDeadline(_ exchange: ExchangePlace, _ number: UInt32, milliseconds wanted: Int) {
+        let milliseconds = exchange.pointee.isTunnel ? limits.relayIdleMilliseconds : wanted
         if exchange.pointee.downstreamStream == 0 {
             deadlines.set(exchange.pointee.downstream, at: after(milliseconds: milliseconds))
-        } else {
+        } else if !exchange.pointee.isGRPC {
             exchangeDeadlines.set(number, at: after(milliseconds: milliseconds))
+        } else if exchange.pointee.reach == .connected {
+            // A call may be silent for hours; only its client knows how long is too long.
+            if exchange.pointee.giveUpAt == 0 { exchangeDeadlines.clear(number) } else { exchangeDeadlines.set(number, at: exchange.pointee.giveUpAt) }
+        } else {
+            let until = after(milliseconds: milliseconds)
+            exchangeDeadlines.set(number, at: exchange.pointee.giveUpAt == 0 ? until : min(until, exchange.pointee.giveUpAt))
         }
     }
 
@@ -42,7 +49,7 @@ extension Worker {
     mutating func expire(_ connection: ConnectionPlace, _ index: UInt32) {
         switch connection.pointee.stage {
         case .detecting:
-            detectionExpired(connection, index)
+            if connection.pointee.exchange == nobody { detectionExpired(connection, index) } else { relayExpired(connection.pointee.exchange) }
         case .awaitingHead:
             if connection.pointee.input.isEmpty {
                 ledger.count(.limitIdleTimeout)
@@ -52,23 +59,28 @@ extension Worker {
             }
         case .exchanging: if connection.pointee.role == .downstream { exchangeExpired(connection.pointee.exchange) }
         case .relaying: if connection.pointee.role == .downstream { relayExpired(connection.pointee.exchange) }
-        case .resetting: watchResetting(connection, index)
-        case .connecting: fail(connection.pointee.exchange, .connectTimeout)
+        case .connecting:
+            if connection.pointee.session != nobody { return dropSession(connection, index, .failed(.connectTimeout)) }
+            fail(connection.pointee.exchange, .connectTimeout)
         case .idle:
             ledger.count(.upstreamRetiredIdle)
             drop(connection, index)
         case .flushing: reset(connection, index)
         case .lingering: drop(connection, index)
-        case .accepting, .multiplexing, .dead: break
+        case .multiplexing: sessionExpired(connection, index)
+        case .accepting, .dead: break
         }
     }
 
-    mutating func relayExpired(_ number: UInt32) {
+    private mutating func relayExpired(_ number: UInt32) {
         if exchanges.at(number).pointee.reach == .socket { fail(number, .noSocket(errno: ETIMEDOUT)) } else { relayFailed(number) }
     }
 
     private mutating func exchangeExpired(_ number: UInt32) {
         let exchange = exchanges.at(number)
+        if exchange.pointee.giveUpAt != 0, now >= exchange.pointee.giveUpAt { return answer(number, .deadlinePassed) }
+        // Set while it waited for its upstream, which it has by now.
+        if exchange.pointee.isGRPC, exchange.pointee.reach == .connected { return setDeadline(exchange, number, milliseconds: limits.replyMilliseconds) }
         if exchange.pointee.reach == .socket {
             fail(number, .noSocket(errno: ETIMEDOUT))
         } else if exchange.pointee.replyHasBegun || exchange.pointee.requestPhase == .complete {
@@ -85,8 +97,6 @@ extension Worker {
     mutating func keepHouse() {
         nextHousekeeping = now + Self.housekeepingNanoseconds
         stock.trim(now: now)
-        pipes.trim()
-        showPipes()
         ledger.showGauges(self.gauges)
         if let until = drainUntil, now >= until || connectionsInUse == 0 { isFinished = true }
     }

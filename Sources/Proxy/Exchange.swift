@@ -25,6 +25,8 @@ enum Phase: UInt8 { case head, body, complete }
 enum Reach: UInt8 {
     /// None is held: before the first attempt, between two, or after the end.
     case nothing
+    /// Queued for a stream of a session: of one that is being opened, or has none free.
+    case session
     /// Queued for a stock socket.
     case socket
     /// connect() is under way.
@@ -46,6 +48,10 @@ struct Exchange: ~Copyable {
     var upstreamStream: Int32 = 0
     /// Neighbours among the exchanges of the downstream's session.
     var nextOfDownstream = nobody, previousOfDownstream = nobody
+    /// Neighbours among the exchanges of the upstream's session.
+    var nextOfUpstream = nobody, previousOfUpstream = nobody
+    /// The upstream's stream has ended from its side, or is gone.
+    var upstreamIsOver = false
     /// Its deadline has passed.
     var isDue = false
     var reach = Reach.nothing
@@ -62,9 +68,27 @@ struct Exchange: ~Copyable {
     var keepsAlive = false
     var expectsContinue = false
     var asksForUpgrade = false
+    /// Its heads have made it a tunnel: content until either side closes.
+    var isTunnel = false
+    /// When a gRPC client gives up, by its `grpc-timeout`; 0: never.
+    var giveUpAt: Nanoseconds = 0
+    /// Content bytes of a stream's request so far.
+    var requestContent = 0
     /// The whole request as forwarded, in a replay block, while a second try could still be needed.
     var replay = BlockPool.none
     var replayCount = 0
+    /// The request comes as content, which is framed as its upstream's protocol has it. Only from HTTP/1 to HTTP/1 it passes framed already.
+    var passesContent = false
+    /// Of what is held of such a request (in its replay block, or in `unsent`), the head: the first bytes, parked. 0: nothing is held.
+    var heldHeadCount = 0
+    /// The source has said all.
+    var requestIsEnded = false
+    /// Content goes to an HTTP/1 upstream in chunks of our own.
+    var requestIsChunked = false
+    /// What the client of a tunnel to be has sent before it was one.
+    var early = ByteQueue(capacityMax: WorkerSizes.outputBytesMax)
+    /// Chance for the identifiers that the request gets: every attempt shows the same.
+    var chance: (UInt64, UInt64, UInt64) = (0, 0, 0)
     /// What waits for the upstream to be connected.
     var unsent = ByteQueue(capacityMax: WorkerSizes.outputBytesMax)
     /// Content of the request that its stream has delivered and not got its window back for: the upstream is behind.
@@ -80,12 +104,25 @@ struct Exchange: ~Copyable {
     var status: UInt16 = 0
     /// Content of the reply that its stream has delivered and not got its window back for: the client is behind.
     var unconsumedReply: Int32 = 0
+    /// The way of a large reply's body, and how much of it is in there.
+    var pipe: Pipe?
+    var inPipe = 0
     /// A byte of the final reply went downstream: too late for any other answer.
     var replyHasBegun = false
+    /// Towards the client: nothing tells the reply's end any more, for its last part has, or its head.
+    var replyIsEnded = true
+    /// Content goes to an HTTP/1 client in chunks of our own.
+    var replyIsChunked = false
 
     // MARK: Destination
     var target = Target()
     var attempts: UInt8 = 0
+    /// How often a session has given the request back unprocessed; such attempts do not count.
+    var refusals: UInt8 = 0
+    /// This attempt's upstream speaks HTTP/2: declared, or to be found out first.
+    var wantsStream = false
+    /// It was declared.
+    var isDeclaredHTTP2 = false
     /// Where the attempt went that failed; the next one goes to another pod.
     var tried: EndpointAddress?
     var lease: Lease?
@@ -116,6 +153,12 @@ enum BodyFlow {
     case reframed(BodyRelay)
 
     init() { self = .verbatim(BodyDecoder()) }
+
+    /// Whatever comes, until the sender closes.
+    static var untilClose: BodyFlow {
+        // No limit can refuse a body that has not begun.
+        (try? BodyFlow(.untilClose, writesChunks: false)) ?? BodyFlow()
+    }
 
     init(_ framing: BodyFraming, writesChunks: Bool, limits: BodyLimits = .standard) throws(HTTPFault) {
         let decoder = try BodyDecoder(framing, limits: limits)

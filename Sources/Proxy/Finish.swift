@@ -11,9 +11,12 @@ extension Worker {
         let connection = connections.at(index)
         let isInStep = exchange.pointee.requestPhase == .complete
         let staysOpen = exchange.pointee.keepsAlive && isInStep && drainUntil == nil
+        sendReplyEnd(exchange)
         ledger.recordRequest(exchange, of: pods.budgets.base[Int(connection.pointee.pod)].slot, now: now)
         releaseUpstream(exchange, mayRest: exchange.pointee.upstreamKeepsAlive && isInStep)
+        let isStream = exchange.pointee.downstreamStream != 0
         end(number, exchange, connection)
+        if isStream { return }
         if staysOpen {
             connection.pointee.stage = .awaitingHead
             deadlines.set(index, at: after(milliseconds: limits.idleMilliseconds))
@@ -28,6 +31,7 @@ extension Worker {
     mutating func releaseUpstream(_ exchange: ExchangePlace, mayRest: Bool) {
         let index = exchange.pointee.upstream
         guard index != nobody else { return }
+        if exchange.pointee.upstreamStream != 0 { return releaseStream(exchange) }
         exchange.pointee.upstream = nobody
         let upstream = connections.at(index)
         upstream.pointee.exchange = nobody
@@ -46,10 +50,10 @@ extension Worker {
 
     /// Ends the exchange itself. Its connections are the caller's to place.
     mutating func end(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace) {
-        settlePending(exchange, connection)
+        settlePending(number, exchange, connection)
         giveBackReplay(exchange)
         if exchange.pointee.downstreamStream == 0 {
-            leavePipe(connection)
+            giveBackPipe(exchange, connection)
             connection.pointee.exchange = nobody
         } else {
             leaveSession(number, exchange, connection)

@@ -15,6 +15,10 @@ enum Message {
     case unsent
     /// In the exchange's replay block.
     case replay
+    /// Held as parked head and content.
+    case held
+    /// The same, and the head is in the worker's head, decoded from these bytes, for this turn.
+    case head(UnsafeRawBufferPointer)
 }
 
 // Step 6 of the journey: an upstream connection is leased, or opened, and the request goes out.
@@ -31,6 +35,7 @@ extension Worker {
         }
         exchange.pointee.attempts += 1
         ledger.describe(exchange, connection, route, tables, caller: callerAddress(of: connection, like: exchange.pointee.target.address))
+        if exchange.pointee.passesContent { return dispatchContent(number, exchange, connection, route, message, mayReuse: mayReuse) }
         if mayReuse, let upstream = lease(number, exchange, connection) {
             sendReused(number, exchange, upstream, message)
         } else {
@@ -49,7 +54,7 @@ extension Worker {
     }
 
     /// An idle connection for the exchange's target, now bound to the exchange.
-    private mutating func lease(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace) -> UInt32? {
+    mutating func lease(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace) -> UInt32? {
         let key = poolKey(exchange.pointee.target, callingPod: connection.pointee.pod)
         // What is known to have ended, but was not collected yet, is skipped.
         while let index = pools.lease(key) {
@@ -134,13 +139,17 @@ extension Worker {
         switch message {
         case .inHand(let bytes): bytes
         case .unsent: exchange.pointee.unsent.readable
+        case .held, .head: held(exchange)
         case .replay: UnsafeRawBufferPointer(start: replays.memory(of: exchange.pointee.replay), count: exchange.pointee.replayCount)
         }
     }
 
     /// Moves the message to where it survives this turn.
     mutating func keepUnsent(_ exchange: ExchangePlace, _ message: Message) {
-        if case .unsent = message { return }
+        switch message {
+        case .unsent, .held, .head: return
+        case .inHand, .replay: break
+        }
         exchange.pointee.unsent.removeAll()
         // Holds a head, a whole read and its framing: cannot be too small.
         _ = exchange.pointee.unsent.append(bytes(of: message, exchange))
@@ -151,10 +160,11 @@ extension Worker {
         guard exchange.pointee.replay != BlockPool.none else { return }
         replays.giveBack(exchange.pointee.replay)
         exchange.pointee.replay = BlockPool.none
+        exchange.pointee.heldHeadCount = 0
     }
 
     /// No idle connection: the message waits while a new one is made.
-    private mutating func open(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace, _ message: Message) {
+    mutating func open(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace, _ message: Message) {
         let budget = pods.budgets.base + Int(connection.pointee.pod)
         guard Int(budget.pointee.pendingRequests) < limits.pendingRequestsPerPodMax else { return answer(number, .pendingBudgetSpent) }
         keepUnsent(exchange, message)

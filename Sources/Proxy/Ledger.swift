@@ -240,9 +240,9 @@ struct Ledger: ~Copyable {
             count(.limitConnectTimeout)
         case .refusedBehindPeer: count(.upstreamFailureRefused)
         case .noSocket: count(.upstreamFailureNoSocket)
-        case .endedBeforeReply, .endedInReply: count(.upstreamFailureReset)
-        case .replyTimeout: count(.upstreamFailureTimeout)
-        case .malformedReply: count(.upstreamFailureOther)
+        case .endedBeforeReply, .endedInReply, .streamReset: count(.upstreamFailureReset)
+        case .replyTimeout, .settingsTimeout: count(.upstreamFailureTimeout)
+        case .malformedReply, .refusedStream, .notHTTP2: count(.upstreamFailureOther)
         }
     }
 
@@ -253,7 +253,7 @@ struct Ledger: ~Copyable {
         case .pendingBudgetSpent: count(.limitPodPending)
         case .bufferBudgetSpent: count(.limitPodMemory)
         case .badReply: count(.badReply)
-        case .replyTimeout: count(.limitReplyTimeout)
+        case .replyTimeout, .deadlinePassed: count(.limitReplyTimeout)
         case .requestBodyTimeout: count(.limitBodyTimeout)
         }
     }
@@ -264,7 +264,7 @@ struct Ledger: ~Copyable {
         case .headTimeout: count(.limitHeadTimeout)
         case .bodyTimeout: count(.limitBodyTimeout)
         case .bareLineFeed, .bareCarriageReturn, .nulByte, .controlCharacter, .leadingWhitespace, .badMethod, .methodCase, .requestLineSpacing,
-            .badTarget, .connectRefused, .badStatusLine, .unexpectedUpgrade:
+            .badTarget, .badStatusLine, .unexpectedUpgrade:
             count(.badSyntax)
         case .badVersion, .unsupportedVersion: count(.badVersion)
         case .obsoleteFold, .missingColon, .emptyFieldName, .spaceBeforeColon, .badFieldName, .badConnectionOption,

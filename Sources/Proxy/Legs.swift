@@ -7,12 +7,17 @@ extension Worker {
     /// How much more of the request the upstream wants; 0: what it has not taken yet waits with us.
     func requestRoom(_ exchange: ExchangePlace) -> Int {
         guard exchange.pointee.reach == .connected else { return 0 }
+        if exchange.pointee.upstreamStream != 0 {
+            return sessions.at(connections.at(exchange.pointee.upstream).pointee.session).pointee.codec.room(exchange.pointee.upstreamStream)
+        }
+        guard exchange.pointee.early.isEmpty else { return 0 }
         return connections.at(exchange.pointee.upstream).pointee.output.isEmpty ? WorkerSizes.readBytesMax : 0
     }
 
     /// How much more of the reply the client wants; 0: what it has not taken yet waits with us.
     @inline(__always) func replyRoom(_ exchange: ExchangePlace) -> Int {
         let connection = connections.at(exchange.pointee.downstream)
+        if exchange.pointee.downstreamStream != 0 { return sessions.at(connection.pointee.session).pointee.codec.room(exchange.pointee.downstreamStream) }
         return connection.pointee.output.isEmpty && !connection.pointee.hasPipedOutput ? WorkerSizes.readBytesMax : 0
     }
 
@@ -20,6 +25,14 @@ extension Worker {
     mutating func requestMayContinue(_ number: UInt32) {
         let exchange = exchanges.at(number)
         let connection = connections.at(exchange.pointee.downstream)
+        if !exchange.pointee.early.isEmpty { passEarly(exchange) }
+        if exchange.pointee.downstreamStream != 0 {
+            guard exchange.pointee.unconsumedRequest > 0 else { return }
+            sessions.at(connection.pointee.session).pointee.codec.consumed(exchange.pointee.downstreamStream, Int(exchange.pointee.unconsumedRequest))
+            exchange.pointee.unconsumedRequest = 0
+            if !exchange.pointee.replyHasBegun { setDeadline(exchange, number, milliseconds: limits.stallMilliseconds) }
+            return again(connection, exchange.pointee.downstream)
+        }
         if connection.pointee.canRead || connection.pointee.sawEnd { again(connection, exchange.pointee.downstream) }
     }
 
@@ -28,6 +41,12 @@ extension Worker {
         let exchange = exchanges.at(number)
         guard exchange.pointee.upstream != nobody else { return }
         let upstream = connections.at(exchange.pointee.upstream)
+        if exchange.pointee.upstreamStream != 0 {
+            guard exchange.pointee.unconsumedReply > 0 else { return }
+            sessions.at(upstream.pointee.session).pointee.codec.consumed(exchange.pointee.upstreamStream, Int(exchange.pointee.unconsumedReply))
+            exchange.pointee.unconsumedReply = 0
+            return again(upstream, exchange.pointee.upstream)
+        }
         if upstream.pointee.canRead || upstream.pointee.sawEnd { again(upstream, exchange.pointee.upstream) }
     }
 }

@@ -46,7 +46,7 @@ extension Worker {
     private mutating func dismissPod(_ podNumber: UInt32) {
         guard let pod = pods.place(numbered: podNumber) else { return }
         for listener in pods.dismiss(pod) { drop(connections.at(listener), listener) }
-        for waiter in stock.remove(pod: podNumber) where exchanges.find(waiter) != nil { fail(waiter.index, .noSocket(errno: ENOENT)) }
+        for waiter in stock.remove(pod: podNumber) { gotNoSocket(waiter, errno: ENOENT) }
         var index: UInt32 = 0
         while index < connections.highWater {
             if connections.isOccupied(index) { part(connections.at(index), index, fromPod: pod) }
@@ -87,6 +87,7 @@ extension Worker {
                 let connection = connections.at(index)
                 switch connection.pointee.stage {
                 case .idle: drop(connection, index)
+                case .multiplexing: if connection.pointee.role == .downstream { drainSession(connection, index) }
                 case .awaitingHead:
                     // At rest between requests: closing now is what its client must expect at any time (RFC 9112, 9.6).
                     if connection.pointee.input.isEmpty && !connection.pointee.canRead && connection.pointee.output.isEmpty { drop(connection, index) }

@@ -45,19 +45,22 @@ extension Worker {
             // Between requests: the next one waited for this.
             return
         }
-        if connection.pointee.role == .downstream { replyMayContinue(connection.pointee.exchange) } else { requestMayContinue(connection.pointee.exchange) }
+        if connection.pointee.role == .downstream { replyMayContinue(connection.pointee.exchange) } else {
+            endTunnel(exchanges.at(connection.pointee.exchange), connection)
+            requestMayContinue(connection.pointee.exchange)
+        }
     }
 
     /// A slow reader is not a dead one: each byte it takes buys the exchange more time.
-    mutating func pushBackStall(_ connection: ConnectionPlace, _ index: UInt32) {
+    private mutating func pushBackStall(_ connection: ConnectionPlace, _ index: UInt32) {
         switch connection.pointee.stage {
         case .flushing: deadlines.set(index, at: after(milliseconds: limits.stallMilliseconds))
+        case .multiplexing: sessions.at(connection.pointee.session).pointee.blockedSince = now
         case .exchanging:
             let exchange = exchanges.at(connection.pointee.exchange)
             if exchange.pointee.replyHasBegun || exchange.pointee.requestPhase == .body {
                 setDeadline(exchange, connection.pointee.exchange, milliseconds: limits.stallMilliseconds)
             }
-        case .relaying: relayHasMoved(exchanges.at(connection.pointee.exchange))
         default: break
         }
     }
@@ -72,9 +75,10 @@ extension Worker {
                 connection.pointee.output.removeAll()
                 connection.pointee.canRead = true
             }
-        case .relaying: relayRefused(connection, index)
+        case .relaying: relayFailed(connection.pointee.exchange)
         case .flushing, .awaitingHead, .detecting: drop(connection, index)
-        case .accepting, .connecting, .idle, .multiplexing, .resetting, .lingering, .dead: break
+        case .multiplexing: sessionEnded(connection, index)
+        case .accepting, .connecting, .idle, .lingering, .dead: break
         }
     }
 }

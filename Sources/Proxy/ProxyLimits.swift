@@ -9,6 +9,7 @@ public struct ProxyLimits: Sendable {
     public var connectionsPerPodMax = Limits.connectionsPerPodMax
     public var bufferedBytesPerPodMax = Limits.bufferedBytesPerPodMax
     public var pendingRequestsPerPodMax = Limits.pendingRequestsPerPodMax
+    public var streamsPerPodMax = Limits.streamsPerPodMax
     public var idleUpstreamsPerPodMax = Limits.idleUpstreamsPerPodMax
 
     public var headMilliseconds = Limits.headTimeoutMilliseconds
@@ -16,10 +17,6 @@ public struct ProxyLimits: Sendable {
     public var connectMilliseconds = Limits.connectTimeoutMilliseconds
     public var replyMilliseconds = Limits.replyTimeoutMilliseconds
     public var detectionMilliseconds = Limits.detectionTimeoutMilliseconds
-    /// First bytes that are the beginning of HTTP or TLS and of nothing else: so long for the rest, since the last of them.
-    public var detectionLateMilliseconds = 1_000
-    /// How long a port counts as one whose server speaks first, since a server of its last did.
-    public var serverFirstMilliseconds = 600_000
     /// A connection that has rested so long after its first reply will not be closed because of it.
     public var provenRestMilliseconds = 20
     /// Without a byte in either direction of a body in progress.
@@ -29,13 +26,23 @@ public struct ProxyLimits: Sendable {
     /// How long a reply may keep us waiting when the client has closed its sending side. That is what a client that went away looks like, and
     /// also what one that has nothing more to say looks like; the difference shows only when we send.
     public var halfClosedMilliseconds = 2_000
-    /// Pipes of the whole process for bulk on its way, shared out equally over the workers; together with the next line this bounds the
-    /// kernel memory that readers who do not keep up can fill: 128 MiB.
-    public var pipesMax = 128
-    /// Bytes that one pipe holds.
-    public var pipeBytes = 1 << 20
     /// After an error reply, unread bytes are drained so long: closing at once would reset the connection and lose the reply.
     public var lingerMilliseconds = 1_000
+
+    /// A request that is still coming when its whole reply is out may come for so long before it is stopped.
+    public var answeredMilliseconds = 100
+    /// Between the two GOAWAYs of a drain, if the client does not answer the PING between them: a long round trip.
+    public var drainStepMilliseconds = 1_000
+    /// A client with open streams that has been silent so long is asked whether it is still there. Half of what takes most NATs to forget.
+    public var pingMilliseconds = 120_000
+    /// A PING that is not answered by then was sent to nobody.
+    public var pingAnswerMilliseconds = 20_000
+    /// A server with open streams that has been silent so long is asked the same: gRPC's end a connection that asks more often than every five minutes.
+    public var serverPingMilliseconds = 300_000
+    /// A session towards a server without streams. Longer than an HTTP/1 connection rests, for its server says when it goes.
+    public var sessionRestMilliseconds = 60_000
+    /// How often a session looks at what time may have decided. Limits shorter than that make it look more often.
+    public var sessionTickMilliseconds = 5_000
 
     public init() {}
 
@@ -46,20 +53,22 @@ public struct ProxyLimits: Sendable {
         case "connectionsPerPodMax": connectionsPerPodMax = value
         case "bufferedBytesPerPodMax": bufferedBytesPerPodMax = value
         case "pendingRequestsPerPodMax": pendingRequestsPerPodMax = value
+        case "streamsPerPodMax": streamsPerPodMax = value
         case "idleUpstreamsPerPodMax": idleUpstreamsPerPodMax = value
         case "headMilliseconds": headMilliseconds = value
         case "idleMilliseconds": idleMilliseconds = value
         case "connectMilliseconds": connectMilliseconds = value
         case "replyMilliseconds": replyMilliseconds = value
         case "detectionMilliseconds": detectionMilliseconds = value
-        case "detectionLateMilliseconds": detectionLateMilliseconds = value
-        case "serverFirstMilliseconds": serverFirstMilliseconds = value
         case "stallMilliseconds": stallMilliseconds = value
         case "relayIdleMilliseconds": relayIdleMilliseconds = value
         case "halfClosedMilliseconds": halfClosedMilliseconds = value
+        case "drainStepMilliseconds": drainStepMilliseconds = value
+        case "pingMilliseconds": pingMilliseconds = value
+        case "serverPingMilliseconds": serverPingMilliseconds = value
+        case "sessionRestMilliseconds": sessionRestMilliseconds = value
+        case "pingAnswerMilliseconds": pingAnswerMilliseconds = value
         case "lingerMilliseconds": lingerMilliseconds = value
-        case "pipesMax": pipesMax = value
-        case "pipeBytes": pipeBytes = value
         case "bodyBytesMax":
             body = BodyLimits(bodyBytesMax: value)
         default: return false
@@ -75,9 +84,8 @@ enum WorkerSizes {
     static let readBytesMax = 64 * 1024
     /// log2 of the smallest and largest read: reads shrink where the other side does not keep up.
     static let readShiftMin: UInt8 = 14, readShiftMax: UInt8 = 16
-    /// The step above the largest read: through a pipe. A move that brings less than this was not worth one.
-    static let spliceShift = readShiftMax + 1
-    static let spliceBytesLeast = 32 * 1024
+    /// log2 of the smallest read of a session: a few hundred of the smallest frames.
+    static let frameShiftMin: UInt8 = 12
     /// One read where a head is expected. It bounds what a pipelining client can leave with us per connection.
     static let headReadBytes = 64 * 1024
     /// Free room before the receive buffer: a rewritten head is put right before the body bytes that came with it, so both leave in one
@@ -87,8 +95,11 @@ enum WorkerSizes {
     static let inlineBodyBytes = 4 * 1024
     /// A head that is kept for a second try must fit.
     static let replayBytes = 4 * 1024
-    /// Output that a slow reader may leave waiting on one connection: one whole read and the framing around it.
-    static let outputBytesMax = 2 * readBytesMax
+    /// Output that a slow reader may leave waiting on one connection. From HTTP/1 that is one whole read and the framing around it; from a
+    /// stream it is the stream's window, each byte of which may have come, and then leaves, in a chunk of its own.
+    static let outputBytesMax = 2 * 1_024 * 1_024
+    /// What one turn of a session sends: the frames of many streams, or of one that is in a hurry.
+    static let sendBytesMax = 2 * readBytesMax
     /// The payload of a full Ethernet segment with timestamps.
     static let segmentBytes = 1_448
     /// Connections accepted per wake: more would let one pod's burst hold the turn.

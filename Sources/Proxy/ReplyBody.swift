@@ -8,6 +8,7 @@ extension Worker {
     /// Passes body bytes on. Returns how many are dealt with, or nil when the exchange has ended.
     mutating func passReplyBody(_ number: UInt32, _ bytes: UnsafeRawBufferPointer) -> Int? {
         let exchange = exchanges.at(number)
+        if exchange.pointee.downstreamStream != 0 { return passReplyBodyToStream(number, exchange, bytes) }
         var consumed = 0
         do throws(HTTPFault) {
             while true {
@@ -22,6 +23,30 @@ extension Worker {
         }
         if exchange.pointee.replyBody.isComplete { return endReply(number, extra: consumed < bytes.count) }
         return consumed
+    }
+
+    /// The same where the client's leg is a stream: content without its framing, and the trailers as fields.
+    private mutating func passReplyBodyToStream(_ number: UInt32, _ exchange: ExchangePlace, _ bytes: UnsafeRawBufferPointer) -> Int? {
+        guard case .verbatim(var decoder) = exchange.pointee.replyBody else { return nil }
+        var consumed = 0
+        do throws(HTTPFault) {
+            while true {
+                let rest = UnsafeRawBufferPointer(rebasing: bytes[consumed...])
+                let piece = try decoder.next(rest)
+                consumed += piece.consumed
+                exchange.pointee.replyBody = .verbatim(decoder)
+                switch piece.event {
+                case .content:
+                    guard sendReplyContent(number, UnsafeRawBufferPointer(rebasing: rest[piece.payload])) else { return nil }
+                case .trailer: break
+                case .starved: return consumed
+                case .complete: return endReply(number, extra: consumed < bytes.count)
+                }
+            }
+        } catch {
+            replyWasRefused(number, error)
+            return nil
+        }
     }
 
     /// False when the client is gone, and with it the exchange.
@@ -43,7 +68,13 @@ extension Worker {
         return nil
     }
 
-    /// The upstream has closed or reset the connection.
+    /// The upstream has reset the connection: what came is not the whole, even where the end of the connection would be the end of the reply.
+    mutating func replyBroke(_ number: UInt32) {
+        guard exchanges.at(number).pointee.replyPhase == .body else { return replyEnded(number) }
+        fail(number, .endedInReply)
+    }
+
+    /// The upstream has closed the connection.
     mutating func replyEnded(_ number: UInt32) {
         let exchange = exchanges.at(number)
         let upstream = connections.at(exchange.pointee.upstream)
@@ -57,7 +88,7 @@ extension Worker {
             try exchange.pointee.replyBody.peerClosed()
             // An until-close body that was sent in chunks still owes the last one.
             let last = try step(&exchange.pointee.replyBody, UnsafeRawBufferPointer(start: nil, count: 0), .standard)
-            guard sendReply(number, exchange, last.content) else { return }
+            guard exchange.pointee.downstreamStream != 0 || sendReply(number, exchange, last.content) else { return }
         } catch {
             return fail(number, .endedInReply)
         }

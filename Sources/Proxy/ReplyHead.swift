@@ -15,7 +15,7 @@ extension Worker {
         // Back-pressure: what the client has not taken yet waits with us, and the rest waits in the kernel.
         guard replyRoom(exchange) > 0 else { return }
 
-        if upstream.pointee.input.isEmpty && maySpliceReply(exchange) && spliceReply(number, exchange, upstream, index) { return }
+        if upstream.pointee.input.isEmpty && maySpliceReply(exchange) { return spliceReply(number, exchange, upstream, index) }
         if upstream.pointee.input.isEmpty {
             let wanted = readBytes(connection.pointee.pod, shift: exchange.pointee.replyReadShift)
             switch EventLoop.receive(upstream.pointee.descriptor, into: receiveMemory, count: wanted) {
@@ -27,7 +27,7 @@ extension Worker {
                 paceReply(exchange, connection, wasFull: count == wanted)
             case .wouldBlock: upstream.pointee.canRead = false
             case .ended: return replyEnded(number)
-            case .failed: return replyEnded(number)
+            case .failed: return replyBroke(number)
             }
         } else {
             guard upstream.pointee.input.reserve(4_096) else { return fail(number, .malformedReply) }
@@ -40,7 +40,8 @@ extension Worker {
                 upstream.pointee.input.consume(consumed)
                 upstream.pointee.input.releaseIfEmpty()
             case .wouldBlock: upstream.pointee.canRead = false
-            case .ended, .failed: return replyEnded(number)
+            case .ended: return replyEnded(number)
+            case .failed: return replyBroke(number)
             }
         }
         if exchange.pointee.replyHasBegun { setDeadline(exchange, number, milliseconds: limits.stallMilliseconds) }
@@ -62,11 +63,14 @@ extension Worker {
                     progress: &upstream.pointee.progress)
                 guard let count else { return offset }
                 if head.isInterim {
-                    passInterim(exchange, rest)
+                    passInterim(number, exchange, rest)
                     offset += count
                     continue
                 }
-                if head.status == 101 { return passUpgrade(number, rest, count).map { offset + $0 } }
+                if opensTunnel(exchange) {
+                    let passed = exchange.pointee.downstreamStream == 0 ? passUpgrade(number, rest, count) : passTunnelToStream(number, rest, count)
+                    return passed.map { offset + $0 }
+                }
                 return try passFinalHead(number, rest, count, isInInput: isInInput).map { offset + $0 }
             } catch {
                 replyWasRefused(number, error)
@@ -76,7 +80,8 @@ extension Worker {
     }
 
     /// 100 goes to whoever expects it; 102, 103 and the like to any HTTP/1.1 client.
-    private mutating func passInterim(_ exchange: ExchangePlace, _ bytes: UnsafeRawBufferPointer) {
+    private mutating func passInterim(_ number: UInt32, _ exchange: ExchangePlace, _ bytes: UnsafeRawBufferPointer) {
+        if exchange.pointee.downstreamStream != 0 { return passInterimHead(number, bytes) }
         guard !exchange.pointee.isHTTP10, head.status != 100 || exchange.pointee.expectsContinue else { return }
         var writer = ByteWriter(writeMemory)
         let plan = head.responsePlan(minorVersion: 1, keepsAlive: true)
@@ -94,6 +99,7 @@ extension Worker {
             fail(number, .refusedBehindPeer)
             return nil
         }
+        if exchange.pointee.downstreamStream != 0 { return try passHeadToStream(number, bytes, headCount) }
         exchange.pointee.status = UInt16(head.status)
         exchange.pointee.keepsAlive = plan.keepsAlive
         exchange.pointee.upstreamKeepsAlive = head.keepsAlive && head.framing != .untilClose
@@ -112,6 +118,21 @@ extension Worker {
         return consumed
     }
 
+    /// The client's leg is a stream: head and content go there as what they are, and the session frames them.
+    private mutating func passHeadToStream(_ number: UInt32, _ bytes: UnsafeRawBufferPointer, _ headCount: Int) throws(HTTPFault) -> Int? {
+        let exchange = exchanges.at(number)
+        let upstream = connections.at(exchange.pointee.upstream)
+        exchange.pointee.upstreamKeepsAlive = head.keepsAlive && head.framing != .untilClose
+        exchange.pointee.replyBody = .verbatim(try BodyDecoder(head.framing))
+        if upstream.pointee.served == 0 { hearKeepAlive(upstream, bytes) }
+        giveBackReplay(exchange)
+        let ends = head.framing.isEmpty
+        guard sendReplyHead(number, bytes, ends: ends) else { return nil }
+        if ends { return endReply(number, extra: headCount < bytes.count) }
+        hastenRest(upstream, received: bytes.count)
+        return passReplyBody(number, UnsafeRawBufferPointer(rebasing: bytes[headCount...])).map { headCount + $0 }
+    }
+
     /// A peer that writes head and body apart without TCP_NODELAY (Python's http.server does) holds the second write until the first is
     /// acknowledged (Nagle, RFC 896), and our kernel delays that by 40 ms once a connection is used again and again. A head that came alone in
     /// less than a segment is such a case, or none that this call costs much.
@@ -120,7 +141,7 @@ extension Worker {
     }
 
     /// Whether a reply is the peer proxy's word that it found nobody to give the request to.
-    private func saysNotConnected(_ bytes: UnsafeRawBufferPointer) -> Bool {
+    func saysNotConnected(_ bytes: UnsafeRawBufferPointer) -> Bool {
         for row in 0..<head.fieldCount {
             let field = head.field(row), name = field.name.of(bytes), value = field.value.of(bytes)
             guard name.count == 13, tokenEquals(name.baseAddress!, name.count, "x-weft-reason"), let text = value.baseAddress else { continue }
@@ -130,7 +151,7 @@ extension Worker {
     }
 
     /// An answer before the end of the request usually means that the rest is not wanted; whether the client still sends it nobody knows.
-    private func keepsRequestInStep(_ exchange: ExchangePlace) -> Bool { exchange.pointee.requestPhase == .complete }
+    func keepsRequestInStep(_ exchange: ExchangePlace) -> Bool { exchange.pointee.requestPhase == .complete }
 
     /// `Keep-Alive: timeout=5` from the first reply of a connection: how long its server lets it rest.
     private mutating func hearKeepAlive(_ upstream: ConnectionPlace, _ bytes: UnsafeRawBufferPointer) {
@@ -154,16 +175,18 @@ extension Worker {
         return UnsafeRawBufferPointer(start: word.utf8Start, count: word.utf8CodeUnitCount)
     }
 
-    /// 101: from here on the connection carries whatever both have agreed on.
+    /// The upstream agrees: from here on the two connections carry whatever its client and it have agreed on.
     private mutating func passUpgrade(_ number: UInt32, _ bytes: UnsafeRawBufferPointer, _ headCount: Int) -> Int? {
         let exchange = exchanges.at(number)
         var writer = ByteWriter(writeMemory)
-        let plan = head.responsePlan(minorVersion: 1, keepsAlive: true)
+        var plan = head.responsePlan(minorVersion: 1, keepsAlive: true)
+        plan.framing = .none
         guard ResponseWriter.write(head, of: bytes, plan, to: &writer) else {
             replyWasRefused(number, .headTooLarge)
             return nil
         }
-        exchange.pointee.status = 101
+        exchange.pointee.status = UInt16(head.status)
+        ledger.count(.tunnels)
         writer.write(UnsafeRawBufferPointer(rebasing: bytes[headCount...]))
         exchange.pointee.replyHasBegun = true
         guard sendReply(number, exchange, writer.written) else { return nil }
@@ -172,7 +195,7 @@ extension Worker {
     }
 
     private func paceReply(_ exchange: ExchangePlace, _ connection: ConnectionPlace, wasFull: Bool) {
-        if !connection.pointee.output.isEmpty {
+        if replyRoom(exchange) == 0 {
             exchange.pointee.replyReadShift = max(WorkerSizes.readShiftMin, exchange.pointee.replyReadShift - 1)
         } else if wasFull {
             exchange.pointee.replyReadShift = min(WorkerSizes.readShiftMax, exchange.pointee.replyReadShift + 1)

@@ -19,7 +19,13 @@ extension Worker {
         }
         guard exchange.pointee.requestPhase == .body, exchange.pointee.reach == .connected, connection.pointee.canRead else { return }
         let upstream = connections.at(exchange.pointee.upstream)
-        guard upstream.pointee.output.isEmpty, !upstream.pointee.isBroken else { return }
+        guard requestRoom(exchange) > 0, !upstream.pointee.isBroken else { return }
+        if exchange.pointee.isTunnel, !connection.pointee.input.isEmpty {
+            // What came behind the request for a tunnel, before there was one.
+            guard passRequestBody(number, connection.pointee.input.readable) != nil else { return }
+            connection.pointee.input.removeAll()
+            connection.pointee.input.releaseIfEmpty()
+        }
 
         if connection.pointee.input.isEmpty {
             let wanted = readBytes(connection.pointee.pod, shift: exchange.pointee.requestReadShift)
@@ -31,6 +37,11 @@ extension Worker {
                 if consumed < count { _ = connection.pointee.input.append(UnsafeRawBufferPointer(start: receiveMemory + consumed, count: count - consumed)) }
                 paceRequest(exchange, upstream, wasFull: count == wanted)
             case .wouldBlock: connection.pointee.canRead = false
+            case .ended where exchange.pointee.isTunnel:
+                connection.pointee.sawEnd = true
+                connection.pointee.canRead = false
+                exchange.pointee.requestPhase = .complete
+                return passRequestContent(number, UnsafeRawBufferPointer(start: nil, count: 0), ends: true)
             case .ended, .failed: return clientAborted(connection, index)
             }
         } else {
@@ -52,13 +63,14 @@ extension Worker {
             if !exchange.pointee.replyHasBegun { deadlines.set(index, at: after(milliseconds: limits.replyMilliseconds)) }
         } else {
             deadlines.set(index, at: after(milliseconds: limits.stallMilliseconds))
-            if connection.pointee.canRead && upstream.pointee.output.isEmpty { again(connection, index) }
+            if connection.pointee.canRead && requestRoom(exchange) > 0 { again(connection, index) }
         }
     }
 
     /// Passes body bytes on. Returns how many are dealt with, or nil when the exchange has ended.
     private mutating func passRequestBody(_ number: UInt32, _ bytes: UnsafeRawBufferPointer) -> Int? {
         let exchange = exchanges.at(number)
+        if exchange.pointee.passesContent { return passRequestBodyAsContent(number, bytes) }
         let upstream = connections.at(exchange.pointee.upstream)
         var consumed = 0
         do throws(HTTPFault) {
@@ -76,6 +88,57 @@ extension Worker {
         return consumed
     }
 
+    /// The same where the upstream's leg is a stream: content without its framing.
+    private mutating func passRequestBodyAsContent(_ number: UInt32, _ bytes: UnsafeRawBufferPointer) -> Int? {
+        let token = exchanges.token(at: number)
+        let exchange = exchanges.at(number)
+        guard case .verbatim(var decoder) = exchange.pointee.requestBody else { return nil }
+        var consumed = 0
+        while true {
+            let rest = UnsafeRawBufferPointer(rebasing: bytes[consumed...])
+            let piece: BodyPiece
+            do throws(HTTPFault) {
+                piece = try decoder.next(rest, limits: limits.body)
+            } catch {
+                answer(number, .requestBody(error))
+                return nil
+            }
+            consumed += piece.consumed
+            exchange.pointee.requestBody = .verbatim(decoder)
+            switch piece.event {
+            case .content: passRequestContent(number, UnsafeRawBufferPointer(rebasing: rest[piece.payload]), ends: false)
+            case .trailer: continue
+            case .starved: return consumed
+            case .complete:
+                exchange.pointee.requestPhase = .complete
+                passRequestContent(number, UnsafeRawBufferPointer(start: nil, count: 0), ends: true)
+            }
+            guard exchanges.find(token) != nil else { return nil }
+            if piece.event == .complete { return consumed }
+        }
+    }
+
+    /// Holds the content that came with a head.
+    /// - Returns: how many of the bytes are dealt with.
+    mutating func holdBody(_ exchange: ExchangePlace, _ bytes: UnsafeRawBufferPointer) throws(HTTPFault) -> Int {
+        guard case .verbatim(var decoder) = exchange.pointee.requestBody else { return 0 }
+        var consumed = 0
+        while true {
+            let rest = UnsafeRawBufferPointer(rebasing: bytes[consumed...])
+            let piece = try decoder.next(rest, limits: limits.body)
+            consumed += piece.consumed
+            exchange.pointee.requestBody = .verbatim(decoder)
+            switch piece.event {
+            case .content: guard holdContent(exchange, UnsafeRawBufferPointer(rebasing: rest[piece.payload])) else { throw .bodyTooLarge }
+            case .trailer: continue
+            case .starved: return consumed
+            case .complete:
+                exchange.pointee.requestIsEnded = true
+                return consumed
+            }
+        }
+    }
+
     private mutating func deliver(_ bytes: UnsafeRawBufferPointer, _ exchange: ExchangePlace, _ upstream: ConnectionPlace) {
         exchange.pointee.requestBytes &+= UInt64(bytes.count)
         exchange.pointee.seen = .body
@@ -86,7 +149,7 @@ extension Worker {
     }
 
     private func paceRequest(_ exchange: ExchangePlace, _ upstream: ConnectionPlace, wasFull: Bool) {
-        if !upstream.pointee.output.isEmpty {
+        if requestRoom(exchange) == 0 {
             exchange.pointee.requestReadShift = max(WorkerSizes.readShiftMin, exchange.pointee.requestReadShift - 1)
         } else if wasFull {
             exchange.pointee.requestReadShift = min(WorkerSizes.readShiftMax, exchange.pointee.requestReadShift + 1)

@@ -42,7 +42,7 @@ extension Worker {
     }
 
     /// Looks for a whole head at the start of `bytes`, which lie in the receive buffer or in the connection's input.
-    mutating func takeRequest(_ connection: ConnectionPlace, _ index: UInt32, _ bytes: UnsafeRawBufferPointer, isInInput: Bool) {
+    private mutating func takeRequest(_ connection: ConnectionPlace, _ index: UInt32, _ bytes: UnsafeRawBufferPointer, isInInput: Bool) {
         guard !bytes.isEmpty else { return }
         let headCount: Int
         do throws(HTTPFault) {
@@ -65,7 +65,8 @@ extension Worker {
     private mutating func beginExchange(
         _ connection: ConnectionPlace, _ index: UInt32, _ bytes: UnsafeRawBufferPointer, _ headCount: Int, isInInput: Bool
     ) {
-        if head.method == .connect { return refuse(connection, index, .connectRefused) }
+        // Its content is the tunnel's; a length would be another's idea of where that begins.
+        if head.method == .connect && !head.framing.isEmpty { return refuse(connection, index, .badContentLength) }
         let body: BodyFlow
         do throws(HTTPFault) {
             body = try BodyFlow(head.framing, writesChunks: head.framing == .chunked, limits: limits.body)
@@ -81,7 +82,8 @@ extension Worker {
         exchange.pointee.method = head.method
         exchange.pointee.hasBody = !head.framing.isEmpty
         exchange.pointee.isHTTP10 = head.minorVersion == 0
-        exchange.pointee.keepsAlive = head.keepsAlive && drainUntil == nil
+        // What lies behind a CONNECT is for the tunnel, and is no request when there is none.
+        exchange.pointee.keepsAlive = head.keepsAlive && head.method != .connect && drainUntil == nil
         exchange.pointee.expectsContinue = head.expectsContinue
         exchange.pointee.asksForUpgrade = head.asksForUpgrade && !asksForPlainHTTP2(bytes)
         exchange.pointee.requestBody = body
@@ -91,11 +93,13 @@ extension Worker {
             settleInput(connection, bytes, headCount, isInInput: isInInput)
             return answer(token.index, .bufferBudgetSpent)
         }
+        exchange.pointee.chance = (random.next(), random.next(), random.next())
+        let route = route(connection, host: head.authority.of(bytes))
+        if isDeclaredHTTP2(route) { return beginTranslation(token.index, exchange, connection, route, bytes, headCount, isInInput: isInInput) }
         var writer = ByteWriter(writeMemory)
-        guard writeRequestHead(connection, exchange, bytes, to: &writer) else {
+        guard forwarding(exchange, { RequestWriter.write(head, of: bytes, $0, to: &writer) }) else {
             return answer(token.index, .requestHead(.headTooLarge))
         }
-        let route = route(connection, host: head.authority.of(bytes))
         let message: UnsafeRawBufferPointer
         let consumed: Int
         do throws(HTTPFault) {
@@ -105,15 +109,41 @@ extension Worker {
         }
         exchange.pointee.requestBytes = UInt64(message.count)
         settleInput(connection, bytes, consumed, isInInput: isInInput)
+        sendOn(token.index, exchange, connection, route, .inHand(message), received: bytes.count)
+    }
+
+    /// The upstream speaks HTTP/2: the request passes as content. What came with its head is held until a stream takes it.
+    private mutating func beginTranslation(
+        _ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace, _ route: Route, _ bytes: UnsafeRawBufferPointer, _ headCount: Int,
+        isInInput: Bool
+    ) {
+        exchange.pointee.isGRPC = head.isGRPC(bytes)
+        let consumed: Int
+        do throws(HTTPFault) {
+            guard beginContent(exchange, bytes, ends: !exchange.pointee.hasBody) else { throw .headTooLarge }
+            exchange.pointee.requestBody = .verbatim(try BodyDecoder(head.framing, limits: limits.body))
+            consumed = headCount + (try holdBody(exchange, UnsafeRawBufferPointer(rebasing: bytes[headCount...])))
+        } catch {
+            settleInput(connection, bytes, headCount, isInInput: isInInput)
+            return answer(number, .requestBody(error))
+        }
+        settleInput(connection, bytes, consumed, isInInput: isInInput)
+        sendOn(number, exchange, connection, route, .held, received: bytes.count)
+    }
+
+    private mutating func sendOn(
+        _ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace, _ route: Route, _ message: Message, received: Int
+    ) {
+        let index = exchange.pointee.downstream
         if exchange.pointee.requestBody.isComplete {
             exchange.pointee.requestPhase = .complete
         } else {
             exchange.pointee.requestPhase = .body
-            hastenRest(connection, received: bytes.count)
+            hastenRest(connection, received: received)
         }
         let patience = connection.pointee.hasEnded ? limits.halfClosedMilliseconds : limits.replyMilliseconds
         deadlines.set(index, at: after(milliseconds: patience))
-        dispatch(token.index, route, .inHand(message))
+        dispatch(number, route, message)
         // The read was full: more of the body is there already, and no edge will say so.
         if connection.pointee.canRead && connection.pointee.stage == .exchanging { again(connection, index) }
     }
@@ -121,24 +151,6 @@ extension Worker {
     private func asksForPlainHTTP2(_ bytes: UnsafeRawBufferPointer) -> Bool {
         guard let value = head.value(.upgrade)?.of(bytes), let base = value.baseAddress else { return false }
         return tokenEquals(base, value.count, "h2c")
-    }
-
-    private mutating func writeRequestHead(
-        _ connection: ConnectionPlace, _ exchange: ExchangePlace, _ bytes: UnsafeRawBufferPointer, to writer: inout ByteWriter
-    ) -> Bool {
-        var peerText = AddressText()
-        var destinationText = AddressText()
-        describePeer(connection, &peerText)
-        if head.authority.isEmpty { destinationText.write(connection.pointee.address, port: connection.pointee.port) }
-        let chance = (random.next(), random.next(), random.next())
-        let keepsUpgrade = exchange.pointee.asksForUpgrade
-        return peerText.withBytes { peer in
-            destinationText.withBytes { destination in
-                RequestWriter.write(
-                    head, of: bytes,
-                    RequestForwarding(peerAddress: peer, destination: destination, random: chance, keepsUpgrade: keepsUpgrade), to: &writer)
-            }
-        }
     }
 
     /// Keeps what lies behind the consumed bytes (an unfinished chunk line, or a pipelined request) for later.

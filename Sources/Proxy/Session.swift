@@ -1,40 +1,132 @@
+import Bytes
 import EventLoop
+import HTTPCodec
+import Telemetry
+import Upstream
 
 /// What a multiplexed connection has beside its socket: the state of its HTTP/2 session and whose streams are open on it.
 struct Session: ~Copyable {
+    var codec: HTTP2Session
     /// We are the server: the connection is a client's.
     let isServer: Bool
     /// The connection it speaks on; `nobody` while one is being opened.
     var connection: UInt32
-    /// The exchanges of its streams, linked through them.
+    /// The exchanges of a client's streams, linked through them.
     var firstExchange = nobody
     /// How many there are.
     var exchangeCount: UInt32 = 0
+    /// Since when it has none.
+    var idleSince: Nanoseconds
+    /// Since when the peer has taken none of what waits in `output`; 0: nothing waits.
+    var blockedSince: Nanoseconds = 0
+    var drain = SessionDrain.none
+    /// log2 of the bytes of one read: what a turn can deal with. A kilobyte of PINGs costs as much as a hundred of content.
+    var readShift = WorkerSizes.readShiftMax
 
-    init(isServer: Bool, connection: UInt32) {
+    // Towards a server.
+    /// Where it goes.
+    var target = Target()
+    /// Place of the pod whose requests it carries.
+    var pod = nobody
+    /// The port was declared HTTP/2: the first requests go out with our SETTINGS. Otherwise the server's are awaited.
+    var isDeclared = false
+    /// Why it ends; nil: the server has closed it.
+    var ending: SessionEnding?
+
+    init(_ codec: consuming HTTP2Session, isServer: Bool, connection: UInt32, now: Nanoseconds) {
+        self.codec = codec
         self.isServer = isServer
         self.connection = connection
+        idleSince = now
     }
+}
+
+/// How far a session of ours has told its client to go elsewhere.
+enum SessionDrain: UInt8 {
+    case none
+    /// The first GOAWAY is out, which names no last stream.
+    case announced
+    /// The second one is.
+    case finished
+}
+
+/// Why a session towards a server ends, other than by the server's closing it.
+enum SessionEnding {
+    /// It could not be opened, or has broken.
+    case failed(UpstreamFailure)
+    /// The server has answered HTTP/2 with something else.
+    case notSpoken
+    /// Nobody needs it any more.
+    case retired
 }
 
 typealias SessionPlace = UnsafeMutablePointer<Session>
 
-// A session's exchanges: they join with their request's head, and leave at their end.
+// A client's session: how it begins, and its exchanges, which join with their request's head and leave at their end.
 extension Worker {
-    func joinSession(_ number: UInt32, _ exchange: ExchangePlace, _ session: SessionPlace) {
+    /// The connection speaks HTTP/2 (RFC 9113): what lies in its `input`, and whatever comes, are the session's frames.
+    mutating func beginMultiplexing(_ connection: ConnectionPlace, _ index: UInt32) {
+        let codec = HTTP2Session(.server, workspace, now: now)
+        guard let token = sessions.insert(Session(codec, isServer: true, connection: index, now: now)) else { return reset(connection, index) }
+        connection.pointee.session = token.index
+        connection.pointee.speaksHTTP = true
+        connection.pointee.stage = .multiplexing
+        ledger.count(.http2SessionsDownstream)
+        ledger.raise(.http2SessionsOpenDownstream)
+        if drainUntil != nil { drainSession(connection, index) }
+        deadlines.set(index, at: after(milliseconds: limits.headMilliseconds))
+        again(connection, index)
+    }
+
+    mutating func joinSession(_ number: UInt32, _ exchange: ExchangePlace, _ session: SessionPlace) {
         let first = session.pointee.firstExchange
         exchange.pointee.nextOfDownstream = first
         if first != nobody { exchanges.at(first).pointee.previousOfDownstream = number }
         session.pointee.firstExchange = number
         session.pointee.exchangeCount += 1
+        session.pointee.codec.setOwner(exchange.pointee.downstreamStream, number + 1)
+        pods.budgets.base[Int(connections.at(session.pointee.connection).pointee.pod)].streams += 1
+        streamExchanges += 1
+        ledger.count(.http2StreamsDownstream)
+        ledger.raise(.http2StreamsOpenDownstream)
     }
 
+    /// The exchange ends. What its stream still has to send stays the session's.
     mutating func leaveSession(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace) {
         let session = sessions.at(connection.pointee.session)
         let next = exchange.pointee.nextOfDownstream, previous = exchange.pointee.previousOfDownstream
         if next != nobody { exchanges.at(next).pointee.previousOfDownstream = previous }
         if previous != nobody { exchanges.at(previous).pointee.nextOfDownstream = next } else { session.pointee.firstExchange = next }
         session.pointee.exchangeCount -= 1
+        if session.pointee.exchangeCount == 0 { session.pointee.idleSince = now }
+        session.pointee.codec.setOwner(exchange.pointee.downstreamStream, 0)
+        if exchange.pointee.requestPhase != .complete {
+            // Answered before its end: the session stops it unless it ends by itself.
+            deadlines.set(session.pointee.connection, at: after(milliseconds: limits.answeredMilliseconds))
+        }
         exchangeDeadlines.remove(number)
+        pods.budgets.base[Int(connection.pointee.pod)].streams -= 1
+        streamExchanges -= 1
+        ledger.lower(.http2StreamsOpenDownstream)
+    }
+
+    /// The client is gone, and with it whoever wanted the replies.
+    mutating func endSession(_ connection: ConnectionPlace) {
+        let index = connection.pointee.session
+        guard index != nobody else { return }
+        let session = sessions.at(index)
+        while session.pointee.firstExchange != nobody { streamAborted(session.pointee.firstExchange) }
+        connection.pointee.session = nobody
+        sessions.remove(at: index)
+        ledger.lower(.http2SessionsOpenDownstream)
+    }
+
+    /// The client wants the rest of this exchange no more, or cannot have it.
+    mutating func streamAborted(_ number: UInt32) {
+        let exchange = exchanges.at(number)
+        ledger.count(.clientAborts)
+        ledger.recordFailure(exchange, status: exchange.pointee.replyHasBegun ? exchange.pointee.status : 0, .downstreamConnectionTermination, now: now)
+        releaseUpstream(exchange, mayRest: false)
+        end(number, exchange, connections.at(exchange.pointee.downstream))
     }
 }

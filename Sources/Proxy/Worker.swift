@@ -24,6 +24,8 @@ struct Worker: ~Copyable {
     var connections: Slab<Connection>
     var exchanges: Slab<Exchange>
     var sessions: Slab<Session>
+    /// Exchanges whose downstream is a stream.
+    var streamExchanges = 0
     var scheduler: DeficitRoundRobin
     /// Of connections, and of the exchange that an HTTP/1 connection has.
     var deadlines: TimerWheel
@@ -32,10 +34,12 @@ struct Worker: ~Copyable {
     var heartbeat: Heartbeat
     var pods = PodPlaces()
     var pools: PoolTable
+    var sessionTable: SessionTable
+    var http1Memory = HTTP1Memory()
     var stock = SocketStock()
     var stockChannel: ControlSocket
     var replays: BlockPool
-    var pipes: PipeStock
+    var pipes = PipeStock()
     var random: SplitMix64
     var ledger: Ledger
 
@@ -53,6 +57,7 @@ struct Worker: ~Copyable {
     /// What a turn writes: heads, re-framed bodies.
     let writeMemory: UnsafeMutableRawBufferPointer
     var head = Head()
+    let workspace = HTTP2Workspace()
 
     /// Tokens of our own descriptors; no slab index reaches them.
     static let bellToken = Token(index: .max, generation: 1)
@@ -85,8 +90,8 @@ struct Worker: ~Copyable {
         exchangeDeadlines = TimerWheel(capacity: exchangeCapacity, now: start)
         heartbeat = Heartbeat(array: shared.heartbeatArray, worker: number)
         pools = PoolTable(connectionCapacity: capacity)
+        sessionTable = SessionTable(sessionCapacity: capacity, exchangeCapacity: exchangeCapacity)
         stockChannel = ControlSocket(adopting: stockDescriptor)
-        pipes = PipeStock(pipesMax: limits.pipesMax / shared.mailboxes.count, bytes: UInt32(clamping: limits.pipeBytes))
         replays = BlockPool(blockBytes: WorkerSizes.replayBytes, capacity: exchangeCapacity)
         random = SplitMix64(seed: seed)
         ledger = Ledger(counters: shared.counters, worker: number)
@@ -144,10 +149,9 @@ struct Worker: ~Copyable {
     }
 
     @inline(__always) private mutating func note(_ readiness: Readiness, _ connection: ConnectionPlace, _ index: UInt32) {
-        if !readiness.isDisjoint(with: [.readable, .ended, .broken, .urgent]) { connection.pointee.canRead = true }
+        if !readiness.isDisjoint(with: [.readable, .ended, .broken]) { connection.pointee.canRead = true }
         if readiness.contains(.ended) { connection.pointee.hasEnded = true }
         if readiness.contains(.broken) { connection.pointee.isBroken = true }
-        if readiness.contains(.urgent) { connection.pointee.hasUrgent = true }
         // The very first edge of an accepted or idle connection says only "writable": nothing to do.
         if !connection.pointee.canRead && connection.pointee.output.isEmpty && !connection.pointee.hasPipedOutput && connection.pointee.stage != .connecting { return }
         scheduler.enqueue(index, flow: connection.pointee.pod)
@@ -185,7 +189,7 @@ struct Worker: ~Copyable {
             if !deadlines.isSet(index) { expire(connection, index) }
         }
         if !connection.pointee.output.isEmpty && connection.pointee.stage != .connecting { flush(connection, index) }
-        if connection.pointee.hasPipedOutput { flushPipe(connection, index) }
+        if connection.pointee.hasPipedOutput { flushPipe(connection) }
         switch connection.pointee.stage {
         case .accepting: acceptSome(connection, index)
         case .detecting: readFirstBytes(connection, index)
@@ -194,8 +198,7 @@ struct Worker: ~Copyable {
         case .exchanging:
             if connection.pointee.role == .downstream { readRequestBody(connection, index) } else { readReply(connection, index) }
         case .relaying: relay(connection, index)
-        case .resetting: watchResetting(connection, index)
-        case .multiplexing: break
+        case .multiplexing: serveSession(connection, index)
         case .idle: readIdle(connection, index)
         case .flushing: watchFlushing(connection, index)
         case .lingering: readLingering(connection, index)
@@ -209,7 +212,9 @@ struct Worker: ~Copyable {
 
     /// Keeps the pod's account of buffered memory true.
     @inline(__always) func charge(_ connection: ConnectionPlace) {
-        let held = Int32(truncatingIfNeeded: connection.pointee.input.capacity &+ connection.pointee.output.capacity)
+        var bytes = connection.pointee.input.capacity &+ connection.pointee.output.capacity
+        if connection.pointee.session != nobody { bytes &+= sessions.at(connection.pointee.session).pointee.codec.queuedBytes }
+        let held = Int32(truncatingIfNeeded: bytes)
         guard held != connection.pointee.charged else { return }
         let budget = pods.budgets.base + Int(connection.pointee.pod)
         budget.pointee.bufferedBytes &+= Int(held &- connection.pointee.charged)

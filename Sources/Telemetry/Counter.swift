@@ -43,7 +43,7 @@ public enum Counter: UInt8, Sendable, CaseIterable {
     case requestsSameNode
     case retriesConnect, retriesReusedConnection
     case clientAborts
-    case limitHeadTooLarge, limitPodMemory, limitPodPending
+    case limitHeadTooLarge, limitPodMemory, limitPodPending, limitPodStreams
     case limitHeadTimeout, limitIdleTimeout, limitConnectTimeout, limitReplyTimeout, limitBodyTimeout
     case badSyntax, badFraming, badHost, badField, badChunk, badVersion, badReply
     // The worker itself
@@ -190,6 +190,7 @@ public enum Counter: UInt8, Sendable, CaseIterable {
         case .limitHeadTooLarge: .limit("head_bytes")
         case .limitPodMemory: .limit("pod_buffered_bytes")
         case .limitPodPending: .limit("pod_pending_requests")
+        case .limitPodStreams: .limit("pod_streams")
         case .limitHeadTimeout: .limit("head_timeout")
         case .limitIdleTimeout: .limit("idle_timeout")
         case .limitConnectTimeout: .limit("connect_timeout")

@@ -167,6 +167,13 @@ public struct SessionTable: ~Copyable {
         return place.pointee.streams == 0
     }
 
+    /// The session could not be opened, or has broken: it takes no more streams, and if it never did, its key gets a pause.
+    public mutating func giveUp(_ session: UInt32, now: Nanoseconds) {
+        let place = sessions.base + Int(session)
+        if place.pointee.standing == .opening { groups[Int(place.pointee.group)].pauseUntil = now + Self.openAheadPauseNanoseconds }
+        _ = retire(session)
+    }
+
     /// Streams of the session in use.
     public func streams(of session: UInt32) -> Int { Int(sessions[Int(session)].streams) }
 

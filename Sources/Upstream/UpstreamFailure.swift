@@ -28,6 +28,14 @@ public enum UpstreamFailure: Error, Equatable, Sendable {
     case refusedBehindPeer
     /// The reply's head or body framing is none.
     case malformedReply
+    /// The server has given the request back unprocessed: REFUSED_STREAM, or a GOAWAY that does not include it (RFC 9113, 8.7).
+    case refusedStream
+    /// The server has reset the request's stream.
+    case streamReset
+    /// HTTP/2 was declared, and the server does not speak it.
+    case notHTTP2
+    /// The server took the connection and has not sent its SETTINGS in time.
+    case settingsTimeout
 
     /// Whether the request may be sent again elsewhere.
     /// - Parameters:
@@ -35,13 +43,13 @@ public enum UpstreamFailure: Error, Equatable, Sendable {
     ///   - hasBody: whether the request has a body.
     public func mayRetry(isIdempotent: Bool, hasBody: Bool) -> Bool {
         switch self {
-        case .connect, .connectTimeout, .noSocket, .refusedBehindPeer: true
+        case .connect, .connectTimeout, .noSocket, .refusedBehindPeer, .refusedStream, .settingsTimeout: true
         case .endedBeforeReply(peerMayHaveSeen: .nothing, _): true
         // Seen or not, doing an idempotent request twice does what doing it once does; but only a reused connection
         // has an innocent reason to end here. A fresh one that ends says that the request itself kills the server.
         case .endedBeforeReply(peerMayHaveSeen: .head, let reused): reused && isIdempotent && !hasBody
         case .endedBeforeReply(peerMayHaveSeen: .body, _): false
-        case .endedInReply, .replyTimeout, .malformedReply: false
+        case .endedInReply, .replyTimeout, .malformedReply, .streamReset, .notHTTP2: false
         }
     }
 }

@@ -125,7 +125,7 @@ class Proxy(Process):
 
         def whole():
             text = self.page.read_text()
-            return text.endswith("\n") and text
+            return text.rstrip().endswith("# EOF") and text
         return Metrics(eventually(whole, within=5, what="the page of counters"))
 
     def stop(self):

@@ -53,7 +53,7 @@ import HTTPCodec
     @Test func everyFaultHasAFixture() {
         let met = Set((RefusedShape.requests + RefusedShape.responses + RefusedShape.bodies).map(\.fault))
         let elsewhere: Set<HTTPFault> = [
-            .connectRefused, .bodyTooLarge, .bodyCutShort, .headTimeout, .bodyTimeout,
+            .bodyTooLarge, .bodyCutShort, .headTimeout, .bodyTimeout,
             // Only HTTP/2 can be wrong in these ways: `HTTP2HeadTests`.
             .badPseudoField, .upperCaseFieldName, .blankAroundValue, .connectionField, .authorityMismatch, .lengthMismatch, .trailersNotLast,
         ]

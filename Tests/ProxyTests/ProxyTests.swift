@@ -33,13 +33,30 @@ import Upstream
             .requestHead(.missingHost), .requestBody(.badChunkSize), .noSuchPort, .noReadyEndpoint, .noOtherEndpoint, .pendingBudgetSpent,
             .bufferBudgetSpent, .upstream(.connect(errno: 111)), .upstream(.connectTimeout), .upstream(.noSocket(errno: 24)),
             .upstream(.refusedBehindPeer), .upstream(.endedBeforeReply(peerMayHaveSeen: .head, reused: false)), .upstream(.endedInReply),
-            .upstream(.replyTimeout), .upstream(.malformedReply), .badReply(.badHost), .replyTimeout, .requestBodyTimeout,
+            .upstream(.replyTimeout), .upstream(.malformedReply), .badReply(.badHost), .replyTimeout, .requestBodyTimeout, .deadlinePassed,
         ]
         for refusal in refusals {
             let verdict = refusal.verdict
             #expect((400...599).contains(verdict.status))
             let reason = verdict.reason.description
             #expect(!reason.isEmpty && reason.allSatisfy { $0.isLowercase || $0 == "-" || $0.isNumber }, "\(reason)")
+        }
+    }
+}
+
+@Suite struct StreamAnswerTests {
+    /// What a gRPC client sees must tell it whether another try makes sense.
+    @Test func aCallIsToldItsStatus() {
+        #expect(Refusal.deadlinePassed.grpcStatus == .deadlineExceeded)
+        #expect(Refusal.noReadyEndpoint.grpcStatus == .unavailable)
+        #expect(Refusal.upstream(.connect(errno: 111)).grpcStatus == .unavailable)
+        #expect(Refusal.requestBody(.bodyTooLarge).grpcStatus == .resourceExhausted)
+    }
+
+    /// A reply that has begun and cannot go on must not look whole: NO_ERROR would say that it is.
+    @Test func aBrokenReplyIsReset() {
+        for refusal in [Refusal.replyTimeout, .upstream(.endedInReply), .badReply(.badChunkSize), .deadlinePassed] {
+            #expect(refusal.resetCode != .noError)
         }
     }
 }

@@ -21,6 +21,10 @@ import Testing
             (.endedInReply, true, false, false),
             (.replyTimeout, true, false, false),
             (.malformedReply, true, false, false),
+            (.refusedStream, false, true, true),
+            (.settingsTimeout, false, true, true),
+            (.streamReset, true, false, false),
+            (.notHTTP2, true, false, false),
         ]
         for (failure, isIdempotent, hasBody, expected) in cases {
             #expect(failure.mayRetry(isIdempotent: isIdempotent, hasBody: hasBody) == expected, "\(failure)")

@@ -1,0 +1,100 @@
+import Bytes
+import EventLoop
+import HTTPCodec
+import MeshModel
+import Upstream
+
+// A request that comes as content is held, as far as it has come, until its reply begins: the head parked, the content behind it. Every attempt
+// is made from that, whatever protocol its upstream speaks, and one that waits needs nothing else. What has gone out and is longer than a
+// block is held no more.
+extension Worker {
+    /// Holds the head that was decoded from `bytes` into the worker's head. False when it is larger than any head may be.
+    mutating func hold(_ exchange: ExchangePlace, _ bytes: UnsafeRawBufferPointer) -> Bool {
+        let block = replays.lend()
+        if block != BlockPool.none {
+            let count = head.park(bytes, into: UnsafeMutableRawBufferPointer(start: replays.memory(of: block), count: WorkerSizes.replayBytes))
+            if count > 0 {
+                exchange.pointee.replay = block
+                exchange.pointee.replayCount = count
+                exchange.pointee.heldHeadCount = count
+                return true
+            }
+            replays.giveBack(block)
+        }
+        guard head.park(bytes, into: &exchange.pointee.unsent) else { return false }
+        exchange.pointee.heldHeadCount = exchange.pointee.unsent.count
+        return true
+    }
+
+    /// Holds more of the request. False when that is more than may wait.
+    mutating func holdContent(_ exchange: ExchangePlace, _ content: UnsafeRawBufferPointer) -> Bool {
+        guard let start = content.baseAddress else { return true }
+        if exchange.pointee.replay != BlockPool.none {
+            if exchange.pointee.replayCount + content.count <= WorkerSizes.replayBytes {
+                (replays.memory(of: exchange.pointee.replay) + exchange.pointee.replayCount).copyMemory(from: start, byteCount: content.count)
+                exchange.pointee.replayCount += content.count
+                return true
+            }
+            let headCount = exchange.pointee.heldHeadCount
+            guard exchange.pointee.unsent.append(held(exchange)) else { return false }
+            giveBackReplay(exchange)
+            exchange.pointee.heldHeadCount = headCount
+        }
+        return exchange.pointee.unsent.append(content)
+    }
+
+    /// Content goes out: as long as the whole fits into the block, it is held for another attempt too.
+    mutating func keepContent(_ exchange: ExchangePlace, _ content: UnsafeRawBufferPointer) {
+        guard exchange.pointee.heldHeadCount > 0, !content.isEmpty else { return }
+        if exchange.pointee.replay != BlockPool.none, exchange.pointee.replayCount + content.count <= WorkerSizes.replayBytes {
+            _ = holdContent(exchange, content)
+        } else {
+            letGo(exchange)
+        }
+    }
+
+    /// The request is out, or over: nothing of it is held any more.
+    mutating func letGo(_ exchange: ExchangePlace) {
+        giveBackReplay(exchange)
+        exchange.pointee.heldHeadCount = 0
+        exchange.pointee.unsent.removeAll()
+        exchange.pointee.unsent.releaseIfEmpty()
+    }
+
+    /// What went out of `unsent` is too long for a block.
+    mutating func keepIfInBlock(_ exchange: ExchangePlace) {
+        if exchange.pointee.replay == BlockPool.none { letGo(exchange) }
+    }
+
+    /// Parked head and content.
+    func held(_ exchange: ExchangePlace) -> UnsafeRawBufferPointer {
+        guard exchange.pointee.replay != BlockPool.none else { return exchange.pointee.unsent.readable }
+        return UnsafeRawBufferPointer(start: replays.memory(of: exchange.pointee.replay), count: exchange.pointee.replayCount)
+    }
+
+    func heldContent(_ exchange: ExchangePlace) -> UnsafeRawBufferPointer {
+        UnsafeRawBufferPointer(rebasing: held(exchange)[exchange.pointee.heldHeadCount...])
+    }
+
+    /// Puts the head of the request into the worker's head, and returns the bytes it refers to.
+    mutating func takeUp(_ exchange: ExchangePlace, _ message: Message) -> UnsafeRawBufferPointer {
+        if case .head(let bytes) = message { return bytes }
+        guard let bytes = head.unpark(from: held(exchange)) else { preconditionFailure("a head was held that cannot be read back") }
+        return bytes
+    }
+
+    /// What the request says beyond what came, as texts on the stack.
+    func forwarding<Result>(_ exchange: ExchangePlace, _ body: (RequestForwarding) -> Result) -> Result {
+        let connection = connections.at(exchange.pointee.downstream)
+        var peerText = AddressText()
+        var destinationText = AddressText()
+        describePeer(connection, &peerText)
+        if head.authority.isEmpty { destinationText.write(connection.pointee.address, port: connection.pointee.port) }
+        return peerText.withBytes { peer in
+            destinationText.withBytes { destination in
+                body(RequestForwarding(
+                    peerAddress: peer, destination: destination, random: exchange.pointee.chance, keepsUpgrade: exchange.pointee.asksForUpgrade))
+            }
+        }
+    }
+}

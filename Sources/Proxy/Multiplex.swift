@@ -1,0 +1,143 @@
+import EventLoop
+import Glibc
+import HTTPCodec
+import Telemetry
+import Upstream
+
+// Step 6 of the journey where the upstream speaks HTTP/2: the request gets a stream of a session that is there, or waits for one.
+extension Worker {
+    /// Sends the request on a session towards its target, or lets it wait for one.
+    mutating func requestStream(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace, _ message: Message) {
+        let target = exchange.pointee.target, pod = connection.pointee.pod, isDeclared = exchange.pointee.isDeclaredHTTP2
+        let key = poolKey(target, callingPod: pod)
+        if let session = sessionTable.take(key) {
+            submit(number, exchange, session, message)
+        } else {
+            awaitStream(number, exchange, connection, key)
+        }
+        if sessionTable.wantsOpening(key, now: now) { openSession(target, pod: pod, key, isDeclared: isDeclared) }
+    }
+
+    private mutating func awaitStream(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace, _ key: PoolKey) {
+        let budget = pods.budgets.base + Int(connection.pointee.pod)
+        guard Int(budget.pointee.pendingRequests) < limits.pendingRequestsPerPodMax else { return answer(number, .pendingBudgetSpent) }
+        exchange.pointee.seen = .nothing
+        budget.pointee.pendingRequests += 1
+        ledger.showPending(1, of: budget.pointee.slot)
+        exchange.pointee.reach = .session
+        sessionTable.wait(number, for: key)
+    }
+
+    /// Puts what is held of the request on a stream of the session, which the table has taken for it.
+    private mutating func submit(_ number: UInt32, _ exchange: ExchangePlace, _ place: UInt32, _ message: Message) {
+        let session = sessions.at(place)
+        let bytes = takeUp(exchange, message)
+        let content = heldContent(exchange)
+        let isEnded = exchange.pointee.requestIsEnded
+        var stream: Int32 = 0
+        var refusal: HTTP2Refusal?
+        forwarding(exchange) { forwarding in
+            do throws(HTTP2Refusal) {
+                stream = try session.pointee.codec.submitRequest(
+                    head, of: bytes, forwarding, ends: isEnded && content.isEmpty, owner: number + 1)
+            } catch {
+                refusal = error
+            }
+        }
+        if let refusal { return notSubmitted(number, exchange, place, refusal) }
+        let index = session.pointee.connection
+        exchange.pointee.upstream = index
+        exchange.pointee.upstreamStream = stream
+        exchange.pointee.reach = .connected
+        exchange.pointee.seen = exchange.pointee.hasBody ? .body : .head
+        exchange.pointee.requestBytes &+= UInt64(head.byteCount)
+        let first = session.pointee.firstExchange
+        exchange.pointee.nextOfUpstream = first
+        exchange.pointee.previousOfUpstream = nobody
+        if first != nobody { exchanges.at(first).pointee.previousOfUpstream = number }
+        session.pointee.firstExchange = number
+        session.pointee.exchangeCount += 1
+        ledger.count(.http2StreamsUpstream)
+        ledger.raise(.http2StreamsOpenUpstream)
+        if !content.isEmpty {
+            _ = session.pointee.codec.append(stream, content)
+            if isEnded { session.pointee.codec.end(stream) }
+        }
+        keepIfInBlock(exchange)
+        // A call may last for hours from here on, if its client did not say how long.
+        if exchange.pointee.isGRPC { setDeadline(exchange, number, milliseconds: limits.replyMilliseconds) }
+        again(connections.at(index), index)
+    }
+
+    /// The session has no stream for it after all.
+    private mutating func notSubmitted(_ number: UInt32, _ exchange: ExchangePlace, _ place: UInt32, _ refusal: HTTP2Refusal) {
+        let connection = connections.at(exchange.pointee.downstream)
+        switch refusal {
+        case .headTooLarge:
+            leaveStream(of: place)
+            answer(number, .requestHead(.headTooLarge))
+        case .extendedConnectUnknown:
+            // The upgrade is HTTP/1.1's own where the server knows no other.
+            leaveStream(of: place)
+            exchange.pointee.wantsStream = false
+            sendAsHTTP1(number, exchange, connection, .held, mayReuse: true)
+        case .noMoreStreams, .draining:
+            if refusal == .draining { _ = sessionTable.retire(place) }
+            let key = sessionTable.key(of: place)
+            leaveStream(of: place)
+            awaitStream(number, exchange, connection, key)
+            // What still counts there is on its way out; the session looks for those who wait at the end of each turn.
+            let index = sessions.at(place).pointee.connection
+            if index != nobody { again(connections.at(index), index) }
+        }
+    }
+
+    /// The exchange needs its stream no more: it has the whole reply, or shall not get it.
+    mutating func releaseStream(_ exchange: ExchangePlace) {
+        let index = exchange.pointee.upstream
+        let upstream = connections.at(index)
+        let place = upstream.pointee.session
+        let session = sessions.at(place)
+        let stream = exchange.pointee.upstreamStream
+        if !exchange.pointee.upstreamIsOver || !exchange.pointee.requestIsEnded {
+            session.pointee.codec.reset(stream, .cancel)
+            ledger.count(.http2ResetsSentUpstream)
+            again(upstream, index)
+        } else {
+            session.pointee.codec.setOwner(stream, 0)
+        }
+        let next = exchange.pointee.nextOfUpstream, previous = exchange.pointee.previousOfUpstream
+        if next != nobody { exchanges.at(next).pointee.previousOfUpstream = previous }
+        if previous != nobody { exchanges.at(previous).pointee.nextOfUpstream = next } else { session.pointee.firstExchange = next }
+        session.pointee.exchangeCount -= 1
+        exchange.pointee.upstream = nobody
+        exchange.pointee.upstreamStream = 0
+        exchange.pointee.unconsumedReply = 0
+        ledger.lower(.http2StreamsOpenUpstream)
+        leaveStream(of: place)
+    }
+
+    private mutating func leaveStream(of place: UInt32) {
+        let session = sessions.at(place)
+        switch sessionTable.streamEnded(place) {
+        case .busy: guard sessionTable.hasWaiters(place) else { return }
+        case .resting:
+            session.pointee.idleSince = now
+            return
+        case .finished: break
+        }
+        let index = session.pointee.connection
+        if index != nobody { again(connections.at(index), index) }
+    }
+
+    /// Those who wait get the streams that are free.
+    mutating func serveWaiters(_ place: UInt32) {
+        while sessions.at(place).pointee.codec.canOpenStream, let number = sessionTable.serveWaiter(with: place) {
+            let exchange = exchanges.at(number)
+            settlePending(number, exchange, connections.at(exchange.pointee.downstream))
+            submit(number, exchange, place, .held)
+            guard exchanges.isOccupied(number), exchange.pointee.reach == .connected else { continue }
+            requestMayContinue(number)
+        }
+    }
+}

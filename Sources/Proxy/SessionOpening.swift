@@ -1,0 +1,109 @@
+import CLinux
+import ControlChannel
+import EventLoop
+import Glibc
+import HTTPCodec
+import Telemetry
+import Upstream
+
+// Step 6 of the journey, when no session has a stream left: one more is opened for all who wait, the way a connection is (Connect).
+extension Worker {
+    /// Marks the tokens by which sessions wait for a socket; no exchange has a place so high.
+    private static let sessionMark: UInt32 = 1 << 31
+
+    mutating func openSession(_ target: Target, pod: UInt32, _ key: PoolKey, isDeclared: Bool) {
+        var fresh = Session(HTTP2Session(.client, workspace, now: now), isServer: false, connection: nobody, now: now)
+        fresh.target = target
+        fresh.pod = pod
+        fresh.isDeclared = isDeclared
+        // There are as many places as for connections; those who wait meet their deadlines.
+        guard let token = sessions.insert(fresh) else { return }
+        sessionTable.open(token.index, key)
+        let shelf = shelf(for: target)
+        if let socket = stock.take(shelf, now: now) {
+            connectSession(token.index, socket)
+        } else {
+            stock.wait(Token(index: token.index | Self.sessionMark, generation: token.generation), at: shelf)
+        }
+        refill(shelf)
+    }
+
+    /// The session's place, if that is whose token it is and it still waits for a socket.
+    func sessionWaiting(_ waiter: Token) -> UInt32? {
+        guard waiter.index & Self.sessionMark != 0 else { return nil }
+        let token = Token(index: waiter.index & ~Self.sessionMark, generation: waiter.generation)
+        guard let session = sessions.find(token), session.pointee.connection == nobody else { return nil }
+        return token.index
+    }
+
+    mutating func connectSession(_ place: UInt32, _ socket: Int32) {
+        ledger.count(.stockTaken)
+        let session = sessions.at(place)
+        let target = session.pointee.target
+        if let source = target.source {
+            var address = source.socketAddress(port: 0)
+            let result = clinux_bind_as_client(socket, &address)
+            if result != 0 {
+                close(socket)
+                return abandonOpening(place, .connect(errno: -result))
+            }
+        }
+        var address = target.address.socketAddress(port: target.port)
+        let result = clinux_connect(socket, &address)
+        guard result == 0 || result == -EINPROGRESS else {
+            close(socket)
+            return abandonOpening(place, .connect(errno: -result))
+        }
+        var upstream = Connection(descriptor: socket, role: .upstream, stage: .connecting, pod: session.pointee.pod)
+        upstream.session = place
+        upstream.address = target.address
+        upstream.port = target.port
+        guard let token = connections.insert(upstream) else {
+            close(socket)
+            return abandonOpening(place, .noSocket(errno: EMFILE))
+        }
+        let connection = connections.at(token.index)
+        session.pointee.connection = token.index
+        connection.pointee.pool = pools.join(sessionTable.key(of: place))
+        pods.budgets.base[Int(session.pointee.pod)].connections += 1
+        shared.socketOpened(on: number)
+        ledger.count(.upstreamConnects)
+        ledger.count(.http2SessionsUpstream)
+        ledger.raise(.http2SessionsOpenUpstream)
+        clinux_no_delay(socket)
+        guard poller.watch(socket, as: token) else { return dropSession(connection, token.index, .failed(.noSocket(errno: ENOSPC))) }
+        deadlines.set(token.index, at: after(milliseconds: limits.connectMilliseconds))
+    }
+
+    /// The kernel has reported the connecting socket: the session speaks, or has failed.
+    mutating func finishSessionConnect(_ connection: ConnectionPlace, _ index: UInt32) {
+        if connection.pointee.isBroken {
+            let code = clinux_socket_error(connection.pointee.descriptor)
+            return dropSession(connection, index, .failed(.connect(errno: code == 0 ? ECONNREFUSED : code)))
+        }
+        let place = connection.pointee.session
+        connection.pointee.stage = .multiplexing
+        deadlines.set(index, at: after(milliseconds: limits.connectMilliseconds))
+        if sessions.at(place).pointee.isDeclared { sessionOpened(place) }
+        serveSession(connection, index)
+    }
+
+    /// From here on the session takes streams.
+    mutating func sessionOpened(_ place: UInt32) {
+        sessionTable.opened(place, streamsMax: sessions.at(place).pointee.codec.peerMaxStreams)
+        serveWaiters(place)
+    }
+
+    /// The session got no connection.
+    mutating func abandonOpening(_ place: UInt32, _ failure: UpstreamFailure) {
+        sessions.at(place).pointee.ending = .failed(failure)
+        endUpstreamSession(place)
+    }
+
+    /// Closes the session's connection, for a reason of ours.
+    mutating func dropSession(_ connection: ConnectionPlace, _ index: UInt32, _ ending: SessionEnding) {
+        guard connection.pointee.session != nobody else { return drop(connection, index) }
+        sessions.at(connection.pointee.session).pointee.ending = ending
+        drop(connection, index)
+    }
+}

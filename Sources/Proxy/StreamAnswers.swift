@@ -1,0 +1,63 @@
+import EventLoop
+import HTTPCodec
+import Telemetry
+import Upstream
+
+// What a client's stream gets from us instead of the upstream's whole reply: an answer of our own, or a reset.
+extension Worker {
+    mutating func answerStream(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace, _ refusal: Refusal, _ verdict: Verdict) {
+        let index = exchange.pointee.downstream
+        let session = sessions.at(connection.pointee.session)
+        let stream = exchange.pointee.downstreamStream
+        var status = exchange.pointee.status
+        if exchange.pointee.isGRPC, !exchange.pointee.replyHasBegun || !exchange.pointee.replyIsEnded && refusal.endsWithStatus {
+            // A gRPC client looks for its status in the trailers, whatever it got before.
+            let call = refusal.grpcStatus
+            session.pointee.codec.submitReply(stream, GRPCReply(status: call, reason: verdict.reason, isUpstreams: verdict.isUpstreams))
+            exchange.pointee.grpcStatus = call.rawValue
+            status = 200
+        } else if exchange.pointee.replyHasBegun {
+            session.pointee.codec.reset(stream, refusal.resetCode)
+            ledger.count(.http2ResetsSentDownstream)
+        } else {
+            session.pointee.codec.submitReply(
+                stream,
+                Reply(
+                    status: verdict.status, reason: verdict.reason, isUpstreams: verdict.isUpstreams, keepsAlive: true,
+                    answersHead: exchange.pointee.method == .head))
+            status = UInt16(verdict.status)
+        }
+        describeUnsent(exchange, connection)
+        ledger.recordFailure(exchange, status: status, verdict.flags, now: now)
+        releaseUpstream(exchange, mayRest: false)
+        end(number, exchange, connection)
+        again(connection, index)
+    }
+}
+
+extension Refusal {
+    /// What a gRPC client is told.
+    var grpcStatus: GRPC.Status {
+        switch self {
+        case .deadlinePassed: .deadlineExceeded
+        case .requestBody(.bodyTooLarge): .resourceExhausted
+        default: GRPC.Status(http: verdict.status)
+        }
+    }
+
+    /// Whether a call that has begun may end with a status of ours. Not when its server has reset it: that passes as what it is.
+    var endsWithStatus: Bool {
+        switch self {
+        case .badReply: false
+        default: true
+        }
+    }
+
+    /// Why a reply that has begun does not go on.
+    var resetCode: HTTP2Code {
+        switch self {
+        case .deadlinePassed, .replyTimeout, .requestBodyTimeout: .cancel
+        default: .internalError
+        }
+    }
+}

@@ -1,0 +1,204 @@
+import EventLoop
+import HTTPCodec
+import Telemetry
+import Upstream
+
+// A session towards a server: what its frames mean for the exchanges that have streams on it, and how it ends.
+extension Worker {
+    /// What the server says becomes the replies of the exchanges.
+    mutating func replyEvent(_ event: HTTP2Event, _ connection: ConnectionPlace, _ index: UInt32, _ session: SessionPlace) {
+        switch event {
+        case .head(_, let owner, let bytes, let ends):
+            guard owner != 0 else { return }
+            takeReplyHead(owner - 1, bytes, ends: ends)
+        case .interim(_, let owner, let bytes):
+            if owner != 0 { passInterimHead(owner - 1, bytes) }
+        case .data(let stream, let owner, let content, let ends):
+            guard owner != 0 else { return session.pointee.codec.consumed(stream, content.count) }
+            takeReplyContent(owner - 1, stream, content, ends: ends, session)
+        case .ended(_, let owner):
+            guard owner != 0 else { return }
+            exchanges.at(owner - 1).pointee.upstreamIsOver = true
+            _ = passReplyContent(owner - 1, UnsafeRawBufferPointer(start: nil, count: 0), ends: true)
+        case .trailers(_, let owner, let bytes):
+            guard owner != 0 else { return }
+            exchanges.at(owner - 1).pointee.upstreamIsOver = true
+            passReplyTrailers(owner - 1, bytes)
+        case .reset(_, let owner, _, let wasProcessed):
+            ledger.count(.http2ResetsReceivedUpstream)
+            guard owner != 0 else { return }
+            streamWasReset(owner - 1, wasProcessed: wasProcessed)
+        case .refused(_, let owner, let fault, _):
+            guard owner != 0 else { return }
+            exchanges.at(owner - 1).pointee.upstreamIsOver = true
+            exchanges.at(owner - 1).pointee.requestIsEnded = true
+            replyWasRefused(owner - 1, fault)
+        case .settings:
+            let place = connection.pointee.session
+            if sessionTable.isOpening(place) {
+                deadlines.set(index, at: after(milliseconds: sessionTickMilliseconds))
+                sessionOpened(place)
+            } else {
+                sessionTable.allow(place, streamsMax: session.pointee.codec.peerMaxStreams)
+            }
+        case .goAway:
+            ledger.count(.http2GoAwaysReceivedUpstream)
+            ledger.count(.http2RetiredGoAway)
+            if sessionTable.retire(connection.pointee.session) { again(connection, index) }
+        case .pong, .fault, .none: break
+        }
+    }
+
+    private mutating func takeReplyHead(_ number: UInt32, _ bytes: UnsafeRawBufferPointer, ends: Bool) {
+        let exchange = exchanges.at(number)
+        exchange.pointee.upstreamIsOver = ends
+        // The other node's proxy could not reach its application: nobody has seen the request. A call is told so with a status of gRPC's.
+        if exchange.pointee.account.isBehindPeer, exchange.pointee.heldHeadCount > 0, head.status == 503 || ends && exchange.pointee.isGRPC,
+            saysNotConnected(bytes)
+        {
+            return fail(number, .refusedBehindPeer)
+        }
+        letGo(exchange)
+        _ = passReplyHead(number, bytes, ends: ends)
+    }
+
+    private mutating func takeReplyContent(
+        _ number: UInt32, _ stream: Int32, _ content: UnsafeRawBufferPointer, ends: Bool, _ session: SessionPlace
+    ) {
+        let exchange = exchanges.at(number)
+        exchange.pointee.upstreamIsOver = ends
+        guard passReplyContent(number, content, ends: ends) else { return }
+        if replyRoom(exchange) > 0 {
+            session.pointee.codec.consumed(stream, content.count)
+        } else {
+            exchange.pointee.unconsumedReply &+= Int32(truncatingIfNeeded: content.count)
+        }
+    }
+
+    /// The stream is gone.
+    private mutating func streamWasReset(_ number: UInt32, wasProcessed: Bool) {
+        let exchange = exchanges.at(number)
+        exchange.pointee.upstreamIsOver = true
+        if !wasProcessed && !exchange.pointee.replyHasBegun { return fail(number, .refusedStream) }
+        fail(number, .streamReset)
+    }
+
+    // MARK: Turns and ticks
+
+    /// Behind each turn: free streams go to those who wait; a session that takes none any more closes with its last one.
+    mutating func settleUpstreamSession(_ connection: ConnectionPlace, _ index: UInt32, _ session: SessionPlace) {
+        charge(connection)
+        let place = connection.pointee.session
+        if sessionTable.hasWaiters(place) { serveWaiters(place) }
+        guard session.pointee.codec.isDraining, session.pointee.exchangeCount == 0, !session.pointee.codec.wantsWrite, connection.pointee.output.isEmpty
+        else { return }
+        dropSession(connection, index, .retired)
+    }
+
+    /// The tick of a session: while it opens, the time it has for that.
+    mutating func upstreamSessionExpired(_ connection: ConnectionPlace, _ index: UInt32, _ session: SessionPlace) {
+        if !session.pointee.codec.hasHeardSettings { return dropSession(connection, index, .failed(.settingsTimeout)) }
+        deadlines.set(index, at: after(milliseconds: sessionTickMilliseconds))
+        if session.pointee.blockedSince != 0, isPast(session.pointee.blockedSince, milliseconds: limits.stallMilliseconds) {
+            return dropSession(connection, index, .failed(.endedBeforeReply(peerMayHaveSeen: .body, reused: true)))
+        }
+        if session.pointee.exchangeCount == 0 {
+            guard isPast(session.pointee.idleSince, milliseconds: limits.sessionRestMilliseconds) else { return session.pointee.codec.shrink() }
+            return retireIdle(connection, index, session)
+        }
+        if let sent = session.pointee.codec.pingSentAt {
+            guard !isPast(sent, milliseconds: limits.pingAnswerMilliseconds) else {
+                ledger.count(.http2PingsUnanswered)
+                ledger.count(.http2RetiredUnanswered)
+                return dropSession(connection, index, .failed(.endedBeforeReply(peerMayHaveSeen: .body, reused: true)))
+            }
+        } else if isPast(session.pointee.codec.lastReceived, milliseconds: limits.serverPingMilliseconds) {
+            session.pointee.codec.ping(now: now)
+        }
+        _ = session.pointee.codec.check(now: now)
+        if session.pointee.codec.wantsWrite || session.pointee.codec.hasEvents { again(connection, index) }
+    }
+
+    /// Nobody has needed it for a while: it says so and closes.
+    private mutating func retireIdle(_ connection: ConnectionPlace, _ index: UInt32, _ session: SessionPlace) {
+        ledger.count(.http2RetiredIdle)
+        ledger.count(.http2GoAwaysSentUpstream)
+        _ = sessionTable.retire(connection.pointee.session)
+        session.pointee.codec.beginDrain()
+        again(connection, index)
+    }
+
+    // MARK: The end
+
+    /// The server has closed the connection, or it broke.
+    mutating func upstreamSessionEnded(_ connection: ConnectionPlace, _ index: UInt32) {
+        let session = sessions.at(connection.pointee.session)
+        if !session.pointee.codec.hasHeardSettings { return dropSession(connection, index, .notSpoken) }
+        if !session.pointee.codec.isDraining { ledger.count(.http2RetiredPeerClosed) }
+        drop(connection, index)
+    }
+
+    /// The server has broken the protocol, or never spoken it. What we have to say about it goes out if it can at once.
+    mutating func upstreamSessionFailed(_ connection: ConnectionPlace, _ index: UInt32, _ fault: HTTP2Fault) {
+        let session = sessions.at(connection.pointee.session)
+        if !session.pointee.codec.hasHeardSettings { return dropSession(connection, index, .notSpoken) }
+        ledger.count(.http2RetiredFault)
+        ledger.count(.http2GoAwaysSentUpstream)
+        let count = session.pointee.codec.write(into: writeMemory)
+        if connection.pointee.output.isEmpty { _ = write(UnsafeRawBufferPointer(rebasing: writeMemory[..<count]), to: connection) }
+        dropSession(connection, index, .failed(.endedBeforeReply(peerMayHaveSeen: .body, reused: true)))
+    }
+
+    /// The connection of the session is being closed.
+    mutating func forgetUpstreamSession(_ connection: ConnectionPlace, _ index: UInt32) {
+        let place = connection.pointee.session
+        endUpstreamSession(place)
+        connection.pointee.session = nobody
+        ledger.lower(.http2SessionsOpenUpstream)
+    }
+
+    /// Each of its exchanges fails by itself; those who waited for it look elsewhere.
+    mutating func endUpstreamSession(_ place: UInt32) {
+        let session = sessions.at(place)
+        let ending = session.pointee.ending
+        sessionTable.giveUp(place, now: now)
+        if case .notSpoken = ending { noteNotSpoken(session) }
+        while session.pointee.firstExchange != nobody { streamWasLost(session.pointee.firstExchange, session) }
+        while let number = sessionTable.takeStranded(by: place) { strand(number, ending, isDeclared: session.pointee.isDeclared) }
+        sessionTable.remove(place, now: now)
+        sessions.remove(at: place)
+    }
+
+    private mutating func noteNotSpoken(_ session: SessionPlace) {
+        ledger.count(.http2NotSpoken)
+        guard !session.pointee.isDeclared else { return }
+        let target = session.pointee.target
+        http1Memory.remember(high: target.address.high, low: target.address.low, port: target.port, now: now)
+    }
+
+    private mutating func streamWasLost(_ number: UInt32, _ session: SessionPlace) {
+        let exchange = exchanges.at(number)
+        exchange.pointee.upstreamIsOver = true
+        if exchange.pointee.replyHasBegun { return fail(number, .endedInReply) }
+        switch session.pointee.ending {
+        case .notSpoken: fail(number, .notHTTP2)
+        case .failed(let failure): fail(number, failure)
+        case .retired, nil: fail(number, .endedBeforeReply(peerMayHaveSeen: exchange.pointee.seen, reused: true))
+        }
+    }
+
+    /// The exchange waited for this session, and there is no other.
+    private mutating func strand(_ number: UInt32, _ ending: SessionEnding?, isDeclared: Bool) {
+        let exchange = exchanges.at(number)
+        let connection = connections.at(exchange.pointee.downstream)
+        switch ending {
+        case .notSpoken where !isDeclared:
+            settlePending(number, exchange, connection)
+            exchange.pointee.wantsStream = false
+            sendAsHTTP1(number, exchange, connection, .held, mayReuse: true)
+        case .notSpoken: fail(number, .notHTTP2)
+        case .failed(let failure): fail(number, failure)
+        case .retired, nil: fail(number, .refusedStream)
+        }
+    }
+}
