@@ -51,6 +51,8 @@ public struct BodyDecoder: Sendable {
     }
 
     var state: State
+    /// Stops before the trailer section, which is then taken whole.
+    let keepsTrailers: Bool
     var digits: UInt8 = 0
     var sectionBytes: UInt16 = 0
     var trailerFields: UInt16 = 0
@@ -59,8 +61,11 @@ public struct BodyDecoder: Sendable {
     /// Content bytes seen or announced so far, held against `BodyLimits.bodyBytesMax`.
     var total = 0
 
+    /// - Parameter keepsTrailers: `next` stops, `.starved`, at the trailer section (`isAtTrailers`), for `takeTrailers` to take it
+    ///   whole: towards a stream, where trailers are fields of one frame.
     /// - Throws: `.bodyTooLarge` when the length announced already exceeds the limit, so that nothing is forwarded in vain.
-    public init(_ framing: BodyFraming, limits: BodyLimits = .standard) throws(HTTPFault) {
+    public init(_ framing: BodyFraming, keepsTrailers: Bool = false, limits: BodyLimits = .standard) throws(HTTPFault) {
+        self.keepsTrailers = keepsTrailers
         remaining = 0
         switch framing {
         case .none, .length(0): state = .complete
@@ -74,7 +79,24 @@ public struct BodyDecoder: Sendable {
     }
 
     /// A decoder of no body at all.
-    public init() { state = .complete; remaining = 0 }
+    public init() { state = .complete; remaining = 0; keepsTrailers = false }
+
+    /// All content has come; the trailer section, perhaps an empty one, is next.
+    public var isAtTrailers: Bool { state == .trailers }
+
+    /// Takes the trailer section from the start of `bytes` into a head (fields only), the judgement the same as line by line.
+    /// - Returns: the bytes of the section, and the body is complete; nil when more are needed: call again with these and what
+    ///   follows them.
+    public mutating func takeTrailers(_ bytes: UnsafeRawBufferPointer, into head: inout Head, limits: BodyLimits = .standard) throws(HTTPFault) -> Int? {
+        precondition(state == .trailers, "the trailers are not next")
+        let source = Source(bytes, limit: limits.trailerBytesMax)
+        guard let end = try head.parseTrailers(source, limits: limits) else {
+            if bytes.count >= limits.trailerBytesMax { throw .trailersTooLarge }
+            return nil
+        }
+        state = .complete
+        return end
+    }
 
     public var isComplete: Bool { state == .complete }
 

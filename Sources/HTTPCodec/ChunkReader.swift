@@ -38,6 +38,7 @@ extension BodyDecoder {
                 sectionBytes = 0
                 total = try grown(by: remaining, limits)
                 state = remaining == 0 ? .trailers : .chunkData
+                if remaining == 0, keepsTrailers { return BodyPiece(event: .starved, consumed: index &+ 1, payload: 0..<0) }
             case .chunkData:
                 let end = index &+ min(remaining, source.count &- index)
                 remaining &-= end &- index
@@ -50,6 +51,7 @@ extension BodyDecoder {
                 guard byte == Octet.lineFeed else { throw .badChunkEnd }
                 state = .chunkSize
             case .trailers:
+                if keepsTrailers { return BodyPiece(event: .starved, consumed: index, payload: 0..<0) }
                 return try nextTrailer(source, at: index, limits)
             case .length, .untilClose, .complete:
                 preconditionFailure("a chunked body stays chunked")

@@ -45,6 +45,8 @@ extension Head {
             throw .badPseudoField
         }
         status = number
+        // HTTP/2 has no phrase; HTTP/1.1 clients were seen to want one.
+        reasonPhrase = decoder.append(HTTPCodec.reasonPhrase(number))
         // 101 has no meaning here, and an interim response ends nothing (RFC 9113, 8.1, 8.6).
         guard number != 101, number >= 200 || !ends else { throw .badStatusLine }
         try judgeDecodedFields(source)
@@ -60,6 +62,7 @@ extension Head {
     /// The success of an extended CONNECT, told as the 101 that the HTTP/1.1 client's upgrade waits for.
     mutating func becomeUpgraded(_ decoder: inout HeadDecoder, _ accept: WebSocketAccept) throws(HTTPFault) {
         status = 101
+        reasonPhrase = decoder.append(HTTPCodec.reasonPhrase(101))
         upgradeRow = fieldCount
         decoder.append("upgrade", UnsafeRawBufferPointer(start: ("websocket" as StaticString).utf8Start, count: 9), .upgrade)
         withUnsafeTemporaryAllocation(byteCount: WebSocketAccept.byteCount, alignment: 1) { memory in
@@ -82,9 +85,7 @@ extension Head {
             let field = fields[row]
             row &+= 1
             switch BodyDecoder.trailerRule(field.id) {
-            case .forward:
-                fields[kept] = field
-                kept &+= 1
+            case .forward: keep(field, &kept, from: row &- 1)
             case .drop: break
             case .refuse: throw .forbiddenTrailer
             }

@@ -181,6 +181,15 @@ struct HeadDecoder {
         append(UnsafeRawPointer(name.utf8Start), name.utf8CodeUnitCount, base, value.count, id, HeadLimits.fieldsCapacity)
     }
 
+    /// Text outside any line. Empty, and no fault, when there is no room: it is only there to be read.
+    mutating func append(_ phrase: StaticString) -> ByteSpan {
+        let count = phrase.utf8CodeUnitCount
+        guard count <= Self.textBytesMax &- textCount else { return ByteSpan() }
+        (text + textCount).copyMemory(from: UnsafeRawPointer(phrase.utf8Start), byteCount: count)
+        defer { textCount &+= count }
+        return ByteSpan(textCount, textCount &+ count)
+    }
+
     /// The last field has come.
     mutating func finish() {
         if !wroteFirstLine { writeFirstLine() }
