@@ -59,7 +59,7 @@ extension Worker {
         if exchange.pointee.upstreamStream != 0 {
             sessions.at(upstream.pointee.session).pointee.codec.submitTrailers(exchange.pointee.upstreamStream, head, of: bytes)
         } else if exchange.pointee.requestIsChunked {
-            guard upstream.pointee.output.reserve(head.byteCount + 4 * head.fieldCount + 16) else { return }
+            guard upstream.pointee.output.reserve(TrailerWriter.bytesMax(head)) else { return }
             var writer = ByteWriter(upstream.pointee.output.writable)
             guard TrailerWriter.write(head, of: bytes, to: &writer) else { return }
             upstream.pointee.output.commit(writer.count)
