@@ -65,6 +65,8 @@ ATTACKS = {
     "made you reset, by an empty increment": Attack(get() + window_update(1, 0)),
     "made you reset, by data after the end": Attack(get() + frame(DATA, 0, 1, b"x")),
     "made you reset, by a malformed request": Attack(frame(HEADERS, WHOLE, 1, request() + literal("connection", "close"))),
+    "heads for a stream that was reset": Attack(
+        frame(HEADERS, OPEN, 3, request() + bytes([0x80 | 62]) * 200), HELLO + INSERT + frame(HEADERS, OPEN, 3, request() + literal("connection", "close")), step=0),
     # CVE-2024-24549 and others: a header block that never ends.
     "continuation flood": Attack(frame(CONTINUATION, 0, 1, literal("x-more", "m" * 1000)), HELLO + frame(HEADERS, END_STREAM, 1, request()), step=0),
     "continuation flood, empty": Attack(frame(CONTINUATION, 0, 1), HELLO + frame(HEADERS, END_STREAM, 1, request()), step=0),
