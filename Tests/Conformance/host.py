@@ -120,13 +120,16 @@ class Proxy(Process):
 
     def metrics(self):
         """The counters, now."""
-        self.page.write_text("")
+        self.page.unlink(missing_ok=True)
         os.kill(self.process.pid, signal.SIGUSR1)
 
         def whole():
-            text = self.page.read_text()
-            return text.rstrip().endswith("# EOF") and text
-        return Metrics(eventually(whole, within=5, what="the page of counters"))
+            if not self.page.exists():
+                return False
+            open_files = [os.readlink(file) for file in Path(f"/proc/{self.process.pid}/fd").iterdir()]
+            return str(self.page) not in open_files
+        eventually(whole, within=5, what="the page of counters")
+        return Metrics(self.page.read_text())
 
     def stop(self):
         super().stop()

@@ -211,9 +211,9 @@ DEEDS |= MAY_SUCCEED
 
 @pytest.fixture(scope="module")
 def scene():
-    """Two Services by name: h0 is hostile, h1 is decent. The proxy waits 1.5 s for replies."""
+    """Two Services by name: h0 is hostile, h1 is decent. The proxy waits 1.5 s for replies, and for what follows them."""
     hostile, decent = Server(), Server()
-    with Proxy([hostile.port, decent.port], "http2", hosts=2, limits={"replyMilliseconds": 1500}) as proxy:
+    with Proxy([hostile.port, decent.port], "http2", hosts=2, limits={"replyMilliseconds": 1500, "stallMilliseconds": 1500}) as proxy:
         yield proxy
     hostile.close()
     decent.close()
