@@ -216,7 +216,7 @@ def test_a_servers_frames(capsys):
     """Anything for an answer; the client always hears something, in time."""
     dice = random.Random(SEED)
     server = FuzzingServer(dice)
-    with Proxy([server.port], "http2", limits={"replyMilliseconds": 300}) as proxy:
+    with Proxy([server.port], "http2", limits={"replyMilliseconds": 300, "stallMilliseconds": 300}) as proxy:
         until = time.monotonic() + SECONDS
         while time.monotonic() < until:
             with Client(LOOPBACK, *proxy.address, timeout=5) as client:

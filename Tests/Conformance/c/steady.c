@@ -27,6 +27,7 @@ static unsigned char block[4096];
 static size_t blockBytes;
 static double *latency;
 static uint64_t samples, errors, status200;
+static char other[2 * 256 + 1]; // the last header block that did not begin with status 200, in hexadecimal
 
 static uint64_t now(void) {
     struct timespec t;
@@ -77,6 +78,7 @@ static int hear(int i) {
         else if (stream == all[i].stream && f[3] == 3) all[i].due = 0, errors++;
         else if (stream == all[i].stream) {
             if (f[3] == 1 && length && f[9] == 0x88) status200++; // :status 200, indexed
+            else if (f[3] == 1) for (size_t o = 0; o < length && o < 256; o++) sprintf(other + 2 * o, "%02x", f[9 + o]);
             if (f[3] <= 1 && f[4] & 1) latency[samples++] = (now() - all[i].due) / 1000.0, all[i].due = 0;
         }
     }
@@ -134,7 +136,7 @@ int main(int argc, char **argv) {
     }
     qsort(latency, samples, sizeof *latency, ascending);
     double at50 = samples ? latency[samples / 2] : 0, at99 = samples ? latency[samples * 99 / 100] : 0, most = samples ? latency[samples - 1] : 0;
-    printf("{\"n\":%llu,\"status200\":%llu,\"errors\":%llu,\"late\":%llu,\"p50\":%.1f,\"p99\":%.1f,\"max\":%.1f}\n", (unsigned long long)samples,
-           (unsigned long long)status200, (unsigned long long)errors, (unsigned long long)late, at50, at99, most);
+    printf("{\"n\":%llu,\"status200\":%llu,\"errors\":%llu,\"late\":%llu,\"p50\":%.1f,\"p99\":%.1f,\"max\":%.1f,\"other\":\"%s\"}\n", (unsigned long long)samples,
+           (unsigned long long)status200, (unsigned long long)errors, (unsigned long long)late, at50, at99, most, other);
     return 0;
 }
