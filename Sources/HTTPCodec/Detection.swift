@@ -6,12 +6,16 @@ public enum FirstBytes: Sendable, Equatable {
     case http1
     /// The preface of an HTTP/2 connection (RFC 9113, 3.4), whole or begun beyond doubt.
     case http2
-    /// Neither: passes as opaque TCP.
+    /// A TLS record that begins a ClientHello (RFC 8446, 5.1).
+    case tls
+    /// A line of text that begins with a word and a space, as a request does, and with no method of HTTP (`EHLO name`): opaque TCP.
+    case otherLine
+    /// None of these: passes as opaque TCP.
     case opaque
     /// Could still be either; wait for more, but not for long.
     case undecided
 
-    /// Bytes after which nothing stays undecided.
+    /// Bytes after which nothing stays undecided, but for a ClientHello whose name is wanted.
     public static let bytesMax = 2_048
 
     /// Judges the bytes that have come so far, from the first.
@@ -21,6 +25,7 @@ public enum FirstBytes: Sendable, Equatable {
     public init(judging bytes: UnsafeRawBufferPointer) {
         let source = Source(bytes, limit: Self.bytesMax)
         let isFull = bytes.count >= Self.bytesMax
+        if source.count > 0, source[0] == 0x16 { self = Self.judgeRecord(source); return }
         // The empty line that old clients send behind a body cannot be the first thing on a connection; it is forgiven all the same.
         var start = 0
         if source.count > 0, source[0] == Octet.carriageReturn {
@@ -61,6 +66,35 @@ public enum FirstBytes: Sendable, Equatable {
         return index < source.count
     }
 
+    /// A handshake record, version 3.x, of a length there can be, with a ClientHello in it: six bytes tell.
+    private static func judgeRecord(_ source: Source) -> FirstBytes {
+        if source.count > 1, source[1] != 3 { return .opaque }
+        if source.count > 2, source[2] > 4 { return .opaque }
+        if source.count > 4, !(1...16_384).contains(Int(source[3]) << 8 | Int(source[4])) { return .opaque }
+        if source.count > 5 { return source[5] == 1 ? .tls : .opaque }
+        return .undecided
+    }
+
+    /// Whether undecided bytes are what one of the known protocols begins with: nobody else stops there, so the rest is late, not missing.
+    public static func isKnownStart(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        let source = Source(bytes, limit: bytesMax)
+        guard source.count > 0 else { return false }
+        if source[0] == 0x16 { return true }
+        return isStart(of: "GET ", source) || isStart(of: "PUT ", source) || isStart(of: "POST ", source) || isStart(of: "HEAD ", source)
+            || isStart(of: "PATCH ", source) || isStart(of: "TRACE ", source) || isStart(of: "DELETE ", source) || isStart(of: "OPTIONS ", source)
+            || isStart(of: "CONNECT ", source) || isStart(of: "PRI * HTTP/2.0", source)
+    }
+
+    private static func isStart(of word: StaticString, _ source: Source) -> Bool {
+        guard source.count <= word.utf8CodeUnitCount else { return false }
+        var index = 0
+        while index < source.count {
+            if source[index] != word.utf8Start[index] { return false }
+            index &+= 1
+        }
+        return true
+    }
+
     private static func judgePreface(_ source: Source, _ start: Int) -> FirstBytes {
         let preface: StaticString = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
         var index = 0
@@ -80,6 +114,31 @@ public enum FirstBytes: Sendable, Equatable {
             if source[index] == Octet.space, index &+ 6 <= source.count, equals(source.base + index, 6, marker) { return .http1 }
             index &+= 1
         }
-        return index < source.count || isFull ? .opaque : .undecided
+        return index < source.count ? .otherLine : isFull ? .opaque : .undecided
+    }
+}
+
+/// What the first bytes of a server are that speaks before its client has.
+public enum ServerBytes: Sendable, Equatable {
+    /// An HTTP/1 response: to a request that did not come in time.
+    case http1
+    /// The SETTINGS of an HTTP/2 server (RFC 9113, 3.4).
+    case http2
+    /// Any other protocol's greeting.
+    case other
+
+    /// Bytes that tell.
+    public static let bytesMax = 9
+
+    /// Judges the first bytes, of which there is at least one. Fewer than `bytesMax` are a greeting: neither HTTP is cut that short by a network.
+    public init(judging bytes: UnsafeRawBufferPointer) {
+        let source = Source(bytes, limit: Self.bytesMax)
+        self = .other
+        guard source.count == Self.bytesMax else { return }
+        if equals(source.base, 7, "HTTP/1.") { self = .http1 }
+        // A frame of six bytes per setting, type 4, no flags, stream 0.
+        if source[0] == 0, source[1] == 0, source[2] % 6 == 0, source[3] == 4 {
+            self = source[4] | source[5] | source[6] | source[7] | source[8] == 0 ? .http2 : .other
+        }
     }
 }
