@@ -10,6 +10,8 @@ public struct Readiness: OptionSet, Sendable {
     @inlinable public static var writable: Readiness { Readiness(rawValue: 2) }
     /// The peer will send nothing more (EPOLLRDHUP).
     @inlinable public static var ended: Readiness { Readiness(rawValue: 4) }
+    /// Urgent data is there or announced (EPOLLPRI): reads stop short at it.
+    @inlinable public static var urgent: Readiness { Readiness(rawValue: 16) }
     /// The connection is dead in both directions (EPOLLERR, EPOLLHUP).
     @inlinable public static var broken: Readiness { Readiness(rawValue: 8) }
 
@@ -19,6 +21,7 @@ public struct Readiness: OptionSet, Sendable {
         if events & EPOLLOUT.rawValue != 0 { bits |= 2 }
         if events & EPOLLRDHUP.rawValue != 0 { bits |= 4 }
         if events & (EPOLLERR.rawValue | EPOLLHUP.rawValue) != 0 { bits |= 8 }
+        if events & EPOLLPRI.rawValue != 0 { bits |= 16 }
         rawValue = bits
     }
 }
@@ -42,7 +45,7 @@ public struct Poller: ~Copyable {
     /// Registers a connection once for its whole life: edge-triggered, both directions.
     /// - Returns: false when the kernel refused (no memory, watch limit).
     public func watch(_ descriptor: Int32, as token: Token) -> Bool {
-        let interest = EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | Self.edgeTriggered
+        let interest = EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLPRI.rawValue | Self.edgeTriggered
         return clinux_epoll_add(epoll, descriptor, interest, token.raw) == 0
     }
 

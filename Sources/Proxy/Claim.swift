@@ -23,17 +23,21 @@ extension Worker {
             reset(connection, index)
             return
         }
-        switch hint(for: connection) {
-        case .http1:
+        connection.pointee.stage = .detecting
+        let hint = hint(for: connection)
+        switch hint {
+        case .http1, .http2, .grpc:
+            // Which HTTP is the client's choice (RFC 9113, 3.3): what was declared is what the server speaks.
             connection.pointee.speaksHTTP = true
-            connection.pointee.stage = .awaitingHead
             deadlines.set(index, at: after(milliseconds: limits.idleMilliseconds))
-        case .tcp, .tls:
-            // HTTP/2 passes as opaque bytes until Weft speaks it.
-            beginRelay(connection, index)
-        case .undeclared, .http2, .grpc:
-            connection.pointee.stage = .detecting
+        case .tls where asksForName(connection):
             deadlines.set(index, at: after(milliseconds: limits.detectionMilliseconds))
+        case .tcp, .tls:
+            decided(connection, hint == .tls ? .tls : .tcp, .declared)
+            beginRelay(connection, index)
+        case .undeclared:
+            deadlines.set(index, at: after(milliseconds: limits.detectionMilliseconds))
+            recallServerFirst(connection, index)
         }
     }
 
@@ -43,8 +47,18 @@ extension Worker {
         return connection.pointee.listener.isInbound || pods.place(at: wanted.address) != nil
     }
 
+    /// Whether the client's own word for where it wants to go is asked: only where the address says nothing, or names one pod of a headless service.
+    func asksForName(_ connection: ConnectionPlace) -> Bool {
+        if connection.pointee.listener.isInbound { return false }
+        return switch tables.resolve(address: connection.pointee.address, port: connection.pointee.port) {
+        case .service, .unknownPort: false
+        case .workload(_, let behind): behind?.service.isHeadless == true
+        case .unknown: true
+        }
+    }
+
     /// What was declared about the port the connection wanted. Inbound it is the service port in front of the pod's own.
-    private func hint(for connection: ConnectionPlace) -> ProtocolHint {
+    func hint(for connection: ConnectionPlace) -> ProtocolHint {
         switch tables.resolve(address: connection.pointee.address, port: connection.pointee.port) {
         case .service(let service): service.port.protocolHint
         case .workload(_, let behind): behind?.port.protocolHint ?? .undeclared

@@ -78,6 +78,7 @@ extension Worker {
             }
         }
         connection.pointee.stage = .dead
+        leavePipe(connection)
         deadlines.remove(index)
         close(connection.pointee.descriptor)
         connection.pointee.input.removeAll()

@@ -42,8 +42,11 @@ extension Worker {
     private mutating func connect(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace, _ socket: Int32) {
         ledger.count(.stockTaken)
         exchange.pointee.reach = .connecting
-        let patience = exchange.pointee.isRelay ? limits.relayIdleMilliseconds : limits.replyMilliseconds
-        setDeadline(exchange, number, milliseconds: connection.pointee.hasEnded ? limits.halfClosedMilliseconds : patience)
+        if exchange.pointee.isRelay {
+            relayHasMoved(exchange)
+        } else {
+            setDeadline(exchange, number, milliseconds: connection.pointee.hasEnded ? limits.halfClosedMilliseconds : limits.replyMilliseconds)
+        }
         if let source = exchange.pointee.target.source {
             // A port of our own choice: the kernel's could be one this client uses towards this pod, and the connect would hang.
             var address = source.socketAddress(port: 0)
@@ -94,7 +97,7 @@ extension Worker {
         settlePending(number, exchange, connection)
         exchange.pointee.reach = .connected
         upstream.pointee.stage = exchange.pointee.isRelay ? .relaying : .exchanging
-        if exchange.pointee.isRelay { ledger.relayOpened(exchange) }
+        if exchange.pointee.isRelay { relayConnected(exchange, upstream) }
         if exchange.pointee.passesContent {
             guard writeHeld(number, exchange, upstream, .held) else { return }
         } else {
@@ -151,8 +154,7 @@ extension Worker {
                 case .pipesMade: deliver(try PipesMade(message))
                 case .pipesRefused:
                     _ = try PipesRefused(message)
-                    pipes.isAsked = false
-                    pipes.isRefused = true
+                    pipes.refused(now: now)
                 case .socketsRefused: deny(try SocketsRefused(message))
                 default:
                     var unasked = message

@@ -32,6 +32,8 @@ enum Stage: UInt8 {
     case multiplexing
     /// Both: bytes pass unread in both directions; `exchange` is set. Left by `Relay`.
     case relaying
+    /// Both: the other side was reset; what it had said before is still with the kernel, then this side is reset too. Left by `Relay`.
+    case resetting
     /// Upstream in its pool; no exchange, nothing buffered. Left by `Lease` and `Close`.
     case idle
     /// Downstream whose last reply is in `output`; nothing is read. Left by `Output` when it is out.
@@ -65,8 +67,10 @@ struct Connection: ~Copyable {
     var isBroken = false
     /// Its deadline has passed.
     var isDue = false
-    /// Downstream: reply bytes wait in the exchange's pipe.
-    var hasPipedOutput = false
+    /// Its peer has reset it; what the peer said before may still lie in the kernel.
+    var wasReset = false
+    /// Urgent data lies in its stream or has been announced.
+    var hasUrgent = false
     /// A FIN of ours was sent.
     var hasShutDown = false
     /// Downstream: bytes in `input` have not been looked at since the last request ended.
@@ -83,7 +87,12 @@ struct Connection: ~Copyable {
     var progress = HeadProgress()
     var input = ByteQueue(capacityMax: WorkerSizes.headReadBytes * 2)
     var output = ByteQueue(capacityMax: WorkerSizes.outputBytesMax)
+    /// Beside `output`, never with it: bytes that leave towards it and wait in a pipe.
+    var piped = PipedOutput()
+    var hasPipedOutput: Bool { piped.count > 0 }
 
+    /// Resetting: bytes that the kernel had not sent when last asked.
+    var unsent: UInt32 = 0
     // Downstream: who calls. Upstream: unused.
     var peer = IPAddress(high: 0, low: 0)
     // Downstream: where it wanted to go. Upstream: where it is connected.
@@ -95,7 +104,7 @@ struct Connection: ~Copyable {
     var pool = nobody
     /// Upstream: requests carried so far; more than zero makes it a reused connection.
     var served: UInt32 = 0
-    /// Upstream: since when it rests.
+    /// Upstream: since when it rests. Resetting: since when nothing has left.
     var restingSince: Nanoseconds = 0
 
     init(descriptor: Int32, role: Role, stage: Stage, pod: UInt32) {

@@ -49,7 +49,7 @@ extension Worker {
     mutating func expire(_ connection: ConnectionPlace, _ index: UInt32) {
         switch connection.pointee.stage {
         case .detecting:
-            if connection.pointee.exchange == nobody { detectionExpired(connection, index) } else { relayExpired(connection.pointee.exchange) }
+            detectionExpired(connection, index)
         case .awaitingHead:
             if connection.pointee.input.isEmpty {
                 ledger.count(.limitIdleTimeout)
@@ -59,6 +59,7 @@ extension Worker {
             }
         case .exchanging: if connection.pointee.role == .downstream { exchangeExpired(connection.pointee.exchange) }
         case .relaying: if connection.pointee.role == .downstream { relayExpired(connection.pointee.exchange) }
+        case .resetting: watchResetting(connection, index)
         case .connecting:
             if connection.pointee.session != nobody { return dropSession(connection, index, .failed(.connectTimeout)) }
             fail(connection.pointee.exchange, .connectTimeout)
@@ -72,7 +73,7 @@ extension Worker {
         }
     }
 
-    private mutating func relayExpired(_ number: UInt32) {
+    mutating func relayExpired(_ number: UInt32) {
         if exchanges.at(number).pointee.reach == .socket { fail(number, .noSocket(errno: ETIMEDOUT)) } else { relayFailed(number) }
     }
 
@@ -97,6 +98,8 @@ extension Worker {
     mutating func keepHouse() {
         nextHousekeeping = now + Self.housekeepingNanoseconds
         stock.trim(now: now)
+        pipes.trim()
+        showPipes()
         ledger.showGauges(self.gauges)
         if let until = drainUntil, now >= until || connectionsInUse == 0 { isFinished = true }
     }

@@ -104,9 +104,6 @@ struct Exchange: ~Copyable {
     var status: UInt16 = 0
     /// Content of the reply that its stream has delivered and not got its window back for: the client is behind.
     var unconsumedReply: Int32 = 0
-    /// The way of a large reply's body, and how much of it is in there.
-    var pipe: Pipe?
-    var inPipe = 0
     /// A byte of the final reply went downstream: too late for any other answer.
     var replyHasBegun = false
     /// Towards the client: nothing tells the reply's end any more, for its last part has, or its head.

@@ -88,7 +88,7 @@ extension Worker {
                 let bytes = takeUp(exchange, message)
                 host = head.authority.of(bytes)
             } else {
-                host = exchange.pointee.isRelay ? UnsafeRawBufferPointer(start: nil, count: 0) : Self.host(in: bytes(of: message, exchange))
+                host = exchange.pointee.isRelay ? serverName(in: bytes(of: message, exchange)) : Self.host(in: bytes(of: message, exchange))
             }
             return dispatchAgain(number, route(connection, host: host), message, mayRepeat: isFromReuse(failure), after: failure)
         }

@@ -53,7 +53,7 @@ extension Worker {
         settlePending(number, exchange, connection)
         giveBackReplay(exchange)
         if exchange.pointee.downstreamStream == 0 {
-            giveBackPipe(exchange, connection)
+            leavePipe(connection)
             connection.pointee.exchange = nobody
         } else {
             leaveSession(number, exchange, connection)

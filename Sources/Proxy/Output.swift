@@ -52,7 +52,7 @@ extension Worker {
     }
 
     /// A slow reader is not a dead one: each byte it takes buys the exchange more time.
-    private mutating func pushBackStall(_ connection: ConnectionPlace, _ index: UInt32) {
+    mutating func pushBackStall(_ connection: ConnectionPlace, _ index: UInt32) {
         switch connection.pointee.stage {
         case .flushing: deadlines.set(index, at: after(milliseconds: limits.stallMilliseconds))
         case .multiplexing: sessions.at(connection.pointee.session).pointee.blockedSince = now
@@ -61,6 +61,7 @@ extension Worker {
             if exchange.pointee.replyHasBegun || exchange.pointee.requestPhase == .body {
                 setDeadline(exchange, connection.pointee.exchange, milliseconds: limits.stallMilliseconds)
             }
+        case .relaying: relayHasMoved(exchanges.at(connection.pointee.exchange))
         default: break
         }
     }
@@ -75,10 +76,10 @@ extension Worker {
                 connection.pointee.output.removeAll()
                 connection.pointee.canRead = true
             }
-        case .relaying: relayFailed(connection.pointee.exchange)
+        case .relaying: relayRefused(connection, index)
         case .flushing, .awaitingHead, .detecting: drop(connection, index)
         case .multiplexing: sessionEnded(connection, index)
-        case .accepting, .connecting, .idle, .lingering, .dead: break
+        case .accepting, .connecting, .idle, .resetting, .lingering, .dead: break
         }
     }
 }

@@ -15,6 +15,8 @@ struct PodBudget {
     var pendingRequests: Int32 = 0
     var streams: Int32 = 0
     var idleUpstreams: Int32 = 0
+    /// Pipes with bytes towards its connections.
+    var pipes: Int32 = 0
 }
 
 /// The pods of this node as one worker knows them: a small place per pod (also its flow number in the scheduler), found by number when

@@ -17,6 +17,10 @@ public struct ProxyLimits: Sendable {
     public var connectMilliseconds = Limits.connectTimeoutMilliseconds
     public var replyMilliseconds = Limits.replyTimeoutMilliseconds
     public var detectionMilliseconds = Limits.detectionTimeoutMilliseconds
+    /// First bytes that are the beginning of HTTP or TLS and of nothing else: so long for the rest, since the last of them.
+    public var detectionLateMilliseconds = 1_000
+    /// How long a port counts as one whose server speaks first, since a server of its last did.
+    public var serverFirstMilliseconds = 600_000
     /// A connection that has rested so long after its first reply will not be closed because of it.
     public var provenRestMilliseconds = 20
     /// Without a byte in either direction of a body in progress.
@@ -26,6 +30,11 @@ public struct ProxyLimits: Sendable {
     /// How long a reply may keep us waiting when the client has closed its sending side. That is what a client that went away looks like, and
     /// also what one that has nothing more to say looks like; the difference shows only when we send.
     public var halfClosedMilliseconds = 2_000
+    /// Pipes of the whole process for bulk on its way, shared out equally over the workers; together with the next line this bounds the
+    /// kernel memory that readers who do not keep up can fill: 128 MiB.
+    public var pipesMax = 128
+    /// Bytes that one pipe holds.
+    public var pipeBytes = 1 << 20
     /// After an error reply, unread bytes are drained so long: closing at once would reset the connection and lose the reply.
     public var lingerMilliseconds = 1_000
 
@@ -60,6 +69,8 @@ public struct ProxyLimits: Sendable {
         case "connectMilliseconds": connectMilliseconds = value
         case "replyMilliseconds": replyMilliseconds = value
         case "detectionMilliseconds": detectionMilliseconds = value
+        case "detectionLateMilliseconds": detectionLateMilliseconds = value
+        case "serverFirstMilliseconds": serverFirstMilliseconds = value
         case "stallMilliseconds": stallMilliseconds = value
         case "relayIdleMilliseconds": relayIdleMilliseconds = value
         case "halfClosedMilliseconds": halfClosedMilliseconds = value
@@ -69,6 +80,8 @@ public struct ProxyLimits: Sendable {
         case "sessionRestMilliseconds": sessionRestMilliseconds = value
         case "pingAnswerMilliseconds": pingAnswerMilliseconds = value
         case "lingerMilliseconds": lingerMilliseconds = value
+        case "pipesMax": pipesMax = value
+        case "pipeBytes": pipeBytes = value
         case "bodyBytesMax":
             body = BodyLimits(bodyBytesMax: value)
         default: return false
@@ -86,6 +99,9 @@ enum WorkerSizes {
     static let readShiftMin: UInt8 = 14, readShiftMax: UInt8 = 16
     /// log2 of the smallest read of a session: a few hundred of the smallest frames.
     static let frameShiftMin: UInt8 = 12
+    /// The step above the largest read: through a pipe. A move that brings less than this was not worth one.
+    static let spliceShift = readShiftMax + 1
+    static let spliceBytesLeast = 32 * 1024
     /// One read where a head is expected. It bounds what a pipelining client can leave with us per connection.
     static let headReadBytes = 64 * 1024
     /// Free room before the receive buffer: a rewritten head is put right before the body bytes that came with it, so both leave in one

@@ -15,7 +15,7 @@ extension Worker {
         // Back-pressure: what the client has not taken yet waits with us, and the rest waits in the kernel.
         guard replyRoom(exchange) > 0 else { return }
 
-        if upstream.pointee.input.isEmpty && maySpliceReply(exchange) { return spliceReply(number, exchange, upstream, index) }
+        if upstream.pointee.input.isEmpty && maySpliceReply(exchange) && spliceReply(number, exchange, upstream, index) { return }
         if upstream.pointee.input.isEmpty {
             let wanted = readBytes(connection.pointee.pod, shift: exchange.pointee.replyReadShift)
             switch EventLoop.receive(upstream.pointee.descriptor, into: receiveMemory, count: wanted) {

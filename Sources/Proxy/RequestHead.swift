@@ -42,7 +42,7 @@ extension Worker {
     }
 
     /// Looks for a whole head at the start of `bytes`, which lie in the receive buffer or in the connection's input.
-    private mutating func takeRequest(_ connection: ConnectionPlace, _ index: UInt32, _ bytes: UnsafeRawBufferPointer, isInInput: Bool) {
+    mutating func takeRequest(_ connection: ConnectionPlace, _ index: UInt32, _ bytes: UnsafeRawBufferPointer, isInInput: Bool) {
         guard !bytes.isEmpty else { return }
         let headCount: Int
         do throws(HTTPFault) {

@@ -5,141 +5,155 @@ import Glibc
 import HTTPCodec
 import Upstream
 
-/// A pipe from the node: a way for body bytes from one socket to the other that no copy lies on.
-struct Pipe {
-    let readEnd: Int32
-    let writeEnd: Int32
-}
-
-/// The pipes of one worker that are not in use. Empty until a large reply first comes by.
-struct PipeStock: ~Copyable {
-    /// A pipe of 512 KiB holds what one turn may move; sixteen of them bound the kernel memory that slow readers can fill.
-    static let capacityBytes: UInt32 = 512 * 1024
-    static let pipesMax = 16
-    static let batch: UInt32 = 4
-
-    var free: [Pipe] = []
-    /// Pipes handed out or lying here.
-    var owned = 0
-    var isAsked = false
-    /// The node has none to give: copies do.
-    var isRefused = false
-
-    deinit {
-        for pipe in free {
-            close(pipe.readEnd)
-            close(pipe.writeEnd)
-        }
-    }
-}
-
-// Large replies of known length go from socket to socket through a pipe: no byte of theirs enters our memory.
+// Bulk goes from socket to socket through a pipe: no byte of it enters our memory.
 extension Worker {
-    /// A shorter rest is copied: two more system calls per turn cost what copying 64 KiB does.
+    /// A shorter rest of a body is copied: two more system calls per turn cost what copying 64 KiB does.
     static let spliceBytesMin = 64 * 1024
     /// What is moved in one go while other pods are at work: about 20 µs each way. A whole pipe would be a turn of 150 µs.
     static let spliceBytesShared = 128 * 1024
 
-    /// Gives the exchange a pipe if the rest of its reply is long and one is free; asks the node for some if none is.
-    mutating func maySpliceReply(_ exchange: ExchangePlace) -> Bool {
-        if exchange.pointee.pipe != nil { return true }
-        guard exchange.pointee.replyPhase == .body, exchange.pointee.downstreamStream == 0, case .verbatim(let decoder) = exchange.pointee.replyBody,
-            let rest = decoder.announced, rest >= Self.spliceBytesMin
-        else { return false }
-        guard let pipe = pipes.free.popLast() else {
-            askForPipes()
-            return false
+    /// What came of one move from a socket towards another.
+    enum Splice {
+        /// So many bytes left the source; all of them are with the other socket, or the rest waits in its pipe.
+        case moved(Int)
+        /// The source has nothing at the moment.
+        case empty
+        case ended
+        /// The source failed with an errno.
+        case failed(Int32)
+        /// The bytes' destination has failed.
+        case refused
+        /// No pipe is to be had: copy.
+        case noPipe
+    }
+
+    /// From a socket into a pipe and on to the other socket, at most `count` bytes. `to` has no output waiting.
+    mutating func splice(from: ConnectionPlace, to: ConnectionPlace, count: Int) -> Splice {
+        let budget = pods.budgets.base + Int(to.pointee.pod)
+        guard Int(budget.pointee.pipes) < pipes.perPodMax, let place = pipes.lend() else {
+            if Int(budget.pointee.pipes) < pipes.perPodMax { askForPipes() }
+            return .noPipe
         }
-        exchange.pointee.pipe = pipe
+        let most = isShared ? Self.spliceBytesShared : Int(pipes.bytes)
+        let moved = clinux_splice(from.pointee.descriptor, pipes[place].writeEnd, UInt(min(count, most)))
+        guard moved > 0 else {
+            pipes.giveBack(place)
+            return moved == 0 ? .ended : moved == -Int(EAGAIN) ? .empty : .failed(Int32(truncatingIfNeeded: -moved))
+        }
+        budget.pointee.pipes += 1
+        to.pointee.piped = PipedOutput(pipe: place, count: UInt32(moved))
+        return drainPipe(to) ? .moved(moved) : .refused
+    }
+
+    /// Sends what is in the connection's pipe until it is empty or the socket is full. False when the connection is dead.
+    mutating func drainPipe(_ connection: ConnectionPlace) -> Bool {
+        let pipe = pipes[connection.pointee.piped.pipe]
+        while connection.pointee.piped.count > 0 {
+            let moved = clinux_splice(pipe.readEnd, connection.pointee.descriptor, UInt(connection.pointee.piped.count))
+            guard moved > 0 else {
+                if moved == -Int(EAGAIN) { return true }
+                connection.pointee.isBroken = true
+                return false
+            }
+            connection.pointee.piped.count -= UInt32(moved)
+        }
+        leavePipe(connection)
         return true
     }
 
+    /// The connection needs its pipe no longer: it is empty, or what is in it can go nowhere any more.
+    mutating func leavePipe(_ connection: ConnectionPlace) {
+        let place = connection.pointee.piped.pipe
+        guard place != PipeStock.none else { return }
+        pods.budgets.base[Int(connection.pointee.pod)].pipes -= 1
+        if connection.pointee.piped.count == 0 { pipes.giveBack(place) } else { pipes.discard(place) }
+        connection.pointee.piped = PipedOutput()
+    }
+
+    /// The connection can take more of what waits in its pipe; when it has taken all, the other side is read again.
+    mutating func flushPipe(_ connection: ConnectionPlace, _ index: UInt32) {
+        let number = connection.pointee.exchange
+        let before = connection.pointee.piped.count
+        guard drainPipe(connection) else { return pipeRefused(connection, index) }
+        let exchange = exchanges.at(number)
+        if connection.pointee.piped.count < before { pushBackStall(connection, index) }
+        guard connection.pointee.piped.count == 0 else { return }
+        if connection.pointee.stage == .exchanging, exchange.pointee.replyBody.isComplete {
+            _ = endReply(number, extra: false)
+            return
+        }
+        if connection.pointee.role == .downstream { replyMayContinue(number) } else { requestMayContinue(number) }
+    }
+
+    private mutating func pipeRefused(_ connection: ConnectionPlace, _ index: UInt32) {
+        if connection.pointee.stage == .relaying { return relayRefused(connection, index) }
+        clientAborted(connection, index)
+    }
+
+    // MARK: Large replies of known length
+
+    /// Whether the rest of the reply is long enough for a pipe.
+    func maySpliceReply(_ exchange: ExchangePlace) -> Bool {
+        guard exchange.pointee.downstreamStream == 0, exchange.pointee.replyPhase == .body, case .verbatim(let decoder) = exchange.pointee.replyBody,
+            let rest = decoder.announced, rest >= Self.spliceBytesMin
+        else { return false }
+        return !isOverBudget(connections.at(exchange.pointee.downstream).pointee.pod)
+    }
+
+    /// One turn: from the upstream into a pipe, from the pipe to the client. False when it has to be copied.
+    mutating func spliceReply(_ number: UInt32, _ exchange: ExchangePlace, _ upstream: ConnectionPlace, _ index: UInt32) -> Bool {
+        guard case .verbatim(var decoder) = exchange.pointee.replyBody, let rest = decoder.announced else { return false }
+        let connection = connections.at(exchange.pointee.downstream)
+        switch splice(from: upstream, to: connection, count: rest) {
+        case .noPipe:
+            ledger.count(.spliceFallbacks)
+            return false
+        case .moved(let count):
+            decoder.skip(count)
+            exchange.pointee.replyBody = .verbatim(decoder)
+            exchange.pointee.replyBytes &+= UInt64(count)
+            deadlines.set(exchange.pointee.downstream, at: after(milliseconds: limits.stallMilliseconds))
+            // What waits in the pipe ends the turn; the client's window goes on with it.
+            guard !connection.pointee.hasPipedOutput else { return true }
+            if exchange.pointee.replyBody.isComplete {
+                _ = endReply(number, extra: false)
+            } else {
+                // A short move says nothing: only EAGAIN means that the socket is empty.
+                again(upstream, index)
+            }
+        case .empty: upstream.pointee.canRead = false
+        case .ended, .failed: replyEnded(number)
+        case .refused: clientAborted(connection, exchange.pointee.downstream)
+        }
+        return true
+    }
+
+    // MARK: Stock
+
+    func showPipes() {
+        ledger.counters.set(.pipes, to: UInt64(pipes.owned))
+        ledger.counters.set(.pipesInUse, to: UInt64(pipes.lent))
+        ledger.counters.set(.pipeBytes, to: UInt64(pipes.owned) * UInt64(pipes.bytes))
+    }
+
     private mutating func askForPipes() {
-        guard !pipes.isAsked, !pipes.isRefused, pipes.owned < PipeStock.pipesMax else { return }
+        let count = pipes.wanted(now: now)
+        guard count > 0 else { return }
         do throws(ControlFault) {
-            try stockChannel.send(PipesWanted(count: PipeStock.batch, capacityBytes: PipeStock.capacityBytes))
-            pipes.isAsked = true
+            try stockChannel.send(PipesWanted(count: count, capacityBytes: pipes.bytes))
         } catch {
-            // Asked again with the next large reply.
+            // Asked again with the next bulk.
+            pipes.notAsked()
         }
     }
 
     mutating func deliver(_ made: PipesMade) {
-        pipes.isAsked = false
         var index = 0
         while index + 1 < made.ends.count {
-            pipes.free.append(Pipe(readEnd: made.ends[index], writeEnd: made.ends[index + 1]))
-            pipes.owned += 1
+            let pipe = Pipe(readEnd: made.ends[index], writeEnd: made.ends[index + 1])
+            if made.capacityBytes >= PipeStock.bytesMin { pipes.deliver(pipe) } else { pipe.closeBoth() }
             index += 2
         }
-        // Unprivileged users get pipes of 8 KiB beyond their limit: worse than copying.
-        if made.capacityBytes < Self.spliceBytesMin { pipes.isRefused = true }
-    }
-
-    /// One turn: from the upstream into the pipe, from the pipe to the client.
-    mutating func spliceReply(_ number: UInt32, _ exchange: ExchangePlace, _ upstream: ConnectionPlace, _ index: UInt32) {
-        guard let pipe = exchange.pointee.pipe, case .verbatim(var decoder) = exchange.pointee.replyBody, let rest = decoder.announced else { return }
-        let moved = clinux_splice(upstream.pointee.descriptor, pipe.writeEnd, UInt(min(rest, isShared ? Self.spliceBytesShared : Int(PipeStock.capacityBytes))))
-        switch moved {
-        case 1...:
-            decoder.skip(Int(moved))
-            exchange.pointee.replyBody = .verbatim(decoder)
-            exchange.pointee.replyBytes &+= UInt64(moved)
-            exchange.pointee.inPipe = Int(moved)
-            deadlines.set(exchange.pointee.downstream, at: after(milliseconds: limits.stallMilliseconds))
-            guard drainPipe(number, exchange) else { return }
-            // The pipe was empty, so a short move says nothing: only EAGAIN means that the socket is.
-            again(upstream, index)
-        case Int(-EAGAIN): upstream.pointee.canRead = false
-        default: replyEnded(number)
-        }
-    }
-
-    /// Sends what is in the pipe. False when some of it has to wait, or the exchange has ended.
-    mutating func drainPipe(_ number: UInt32, _ exchange: ExchangePlace) -> Bool {
-        guard let pipe = exchange.pointee.pipe else { return true }
-        let connection = connections.at(exchange.pointee.downstream)
-        while exchange.pointee.inPipe > 0 {
-            let moved = clinux_splice(pipe.readEnd, connection.pointee.descriptor, UInt(exchange.pointee.inPipe))
-            guard moved > 0 else {
-                if moved == -Int(EAGAIN) {
-                    connection.pointee.hasPipedOutput = true
-                    return false
-                }
-                connection.pointee.isBroken = true
-                clientAborted(connection, exchange.pointee.downstream)
-                return false
-            }
-            exchange.pointee.inPipe -= Int(moved)
-        }
-        connection.pointee.hasPipedOutput = false
-        guard exchange.pointee.replyBody.isComplete else { return true }
-        _ = endReply(number, extra: false)
-        return false
-    }
-
-    /// The client can take more of what waits in the pipe; when it has taken all, the upstream is read again.
-    mutating func flushPipe(_ connection: ConnectionPlace) {
-        guard connection.pointee.stage == .exchanging else { return }
-        let number = connection.pointee.exchange
-        let exchange = exchanges.at(number)
-        deadlines.set(exchange.pointee.downstream, at: after(milliseconds: limits.stallMilliseconds))
-        guard drainPipe(number, exchange) else { return }
-        let upstream = connections.at(exchange.pointee.upstream)
-        if upstream.pointee.canRead { again(upstream, exchange.pointee.upstream) }
-    }
-
-    /// An empty pipe is lent again; one that still holds bytes of a reply that failed must never be.
-    mutating func giveBackPipe(_ exchange: ExchangePlace, _ connection: ConnectionPlace) {
-        connection.pointee.hasPipedOutput = false
-        guard let pipe = exchange.pointee.pipe else { return }
-        exchange.pointee.pipe = nil
-        if exchange.pointee.inPipe == 0 {
-            pipes.free.append(pipe)
-        } else {
-            close(pipe.readEnd)
-            close(pipe.writeEnd)
-            pipes.owned -= 1
-        }
+        if made.capacityBytes >= PipeStock.bytesMin { pipes.delivered() } else { pipes.refused(now: now) }
     }
 }

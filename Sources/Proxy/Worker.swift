@@ -39,7 +39,7 @@ struct Worker: ~Copyable {
     var stock = SocketStock()
     var stockChannel: ControlSocket
     var replays: BlockPool
-    var pipes = PipeStock()
+    var pipes: PipeStock
     var random: SplitMix64
     var ledger: Ledger
 
@@ -92,6 +92,7 @@ struct Worker: ~Copyable {
         pools = PoolTable(connectionCapacity: capacity)
         sessionTable = SessionTable(sessionCapacity: capacity, exchangeCapacity: exchangeCapacity)
         stockChannel = ControlSocket(adopting: stockDescriptor)
+        pipes = PipeStock(pipesMax: limits.pipesMax / shared.mailboxes.count, bytes: UInt32(clamping: limits.pipeBytes))
         replays = BlockPool(blockBytes: WorkerSizes.replayBytes, capacity: exchangeCapacity)
         random = SplitMix64(seed: seed)
         ledger = Ledger(counters: shared.counters, worker: number)
@@ -149,9 +150,10 @@ struct Worker: ~Copyable {
     }
 
     @inline(__always) private mutating func note(_ readiness: Readiness, _ connection: ConnectionPlace, _ index: UInt32) {
-        if !readiness.isDisjoint(with: [.readable, .ended, .broken]) { connection.pointee.canRead = true }
+        if !readiness.isDisjoint(with: [.readable, .ended, .broken, .urgent]) { connection.pointee.canRead = true }
         if readiness.contains(.ended) { connection.pointee.hasEnded = true }
         if readiness.contains(.broken) { connection.pointee.isBroken = true }
+        if readiness.contains(.urgent) { connection.pointee.hasUrgent = true }
         // The very first edge of an accepted or idle connection says only "writable": nothing to do.
         if !connection.pointee.canRead && connection.pointee.output.isEmpty && !connection.pointee.hasPipedOutput && connection.pointee.stage != .connecting { return }
         scheduler.enqueue(index, flow: connection.pointee.pod)
@@ -189,7 +191,7 @@ struct Worker: ~Copyable {
             if !deadlines.isSet(index) { expire(connection, index) }
         }
         if !connection.pointee.output.isEmpty && connection.pointee.stage != .connecting { flush(connection, index) }
-        if connection.pointee.hasPipedOutput { flushPipe(connection) }
+        if connection.pointee.hasPipedOutput { flushPipe(connection, index) }
         switch connection.pointee.stage {
         case .accepting: acceptSome(connection, index)
         case .detecting: readFirstBytes(connection, index)
@@ -198,6 +200,7 @@ struct Worker: ~Copyable {
         case .exchanging:
             if connection.pointee.role == .downstream { readRequestBody(connection, index) } else { readReply(connection, index) }
         case .relaying: relay(connection, index)
+        case .resetting: watchResetting(connection, index)
         case .multiplexing: serveSession(connection, index)
         case .idle: readIdle(connection, index)
         case .flushing: watchFlushing(connection, index)

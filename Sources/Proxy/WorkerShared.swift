@@ -10,6 +10,7 @@ final class WorkerShared: @unchecked Sendable {
     let mailboxes: [Mailbox<WorkerMessage>]
     let counters: CountersRegion
     let heartbeatArray: Int32
+    let serverFirst = ServerFirstMemory()
     let connectionsPerWorkerMax: Int
     /// Descriptors that connections of all workers may take together.
     let connectionsMax: Int

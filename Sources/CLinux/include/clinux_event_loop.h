@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -157,6 +158,31 @@ static inline uint64_t clinux_random_word(void) {
 static inline long clinux_receive(int fd, void *memory, unsigned long count) { return syscall(SYS_recvfrom, (long)fd, memory, count, 0L, 0L, 0L); }
 static inline long clinux_transmit(int fd, const void *memory, unsigned long count) {
     return syscall(SYS_sendto, (long)fd, memory, count, (long)MSG_NOSIGNAL, 0L, 0L);
+}
+/// The same without taking the bytes away.
+static inline long clinux_peek(int fd, void *memory, unsigned long count) { return syscall(SYS_recvfrom, (long)fd, memory, count, (long)MSG_PEEK, 0L, 0L); }
+/// The urgent byte of a socket: 1, or -1 and errno (EAGAIN: announced, not here yet).
+static inline long clinux_receive_urgent(int fd, uint8_t *byte) { return syscall(SYS_recvfrom, (long)fd, byte, 1L, (long)MSG_OOB, 0L, 0L); }
+static inline long clinux_transmit_urgent(int fd, uint8_t byte) {
+    return syscall(SYS_sendto, (long)fd, &byte, 1L, (long)(MSG_NOSIGNAL | MSG_OOB), 0L, 0L);
+}
+/// Whether the next byte of the socket is the urgent one: 1 or 0.
+static inline int clinux_is_at_urgent(int fd) {
+    int at = 0;
+    return ioctl(fd, 0x8905 /* SIOCATMARK */, &at) == 0 && at;
+}
+/// Bytes that the socket has accepted and not sent, or -errno.
+static inline long clinux_unsent(int fd) {
+    int unsent = 0;
+    return ioctl(fd, 0x894B /* SIOCOUTQNSD */, &unsent) == 0 ? unsent : -errno;
+}
+/// Asks a silent peer whether it is still there: after 5 minutes, then every 30 s; four unanswered questions end the connection.
+static inline void clinux_keep_alive(int fd) {
+    int on = 1, idle = 300, interval = 30, count = 4;
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count);
 }
 extern ssize_t splice(int, int64_t *, int, int64_t *, size_t, unsigned);
 /// Moves bytes between a socket and a pipe without copying them: bytes moved, 0 at the end, or -errno.
