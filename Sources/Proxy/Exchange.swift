@@ -68,6 +68,8 @@ struct Exchange: ~Copyable {
     var keepsAlive = false
     var expectsContinue = false
     var asksForUpgrade = false
+    /// Why either peer has reset its stream; the other is told the same.
+    var resetCode = HTTP2Code.cancel
     /// Its heads have made it a tunnel: content until either side closes.
     var isTunnel = false
     /// When a gRPC client gives up, by its `grpc-timeout`; 0: never.

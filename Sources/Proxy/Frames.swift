@@ -27,7 +27,7 @@ extension Worker {
             if rest > 0 || connection.pointee.canRead { again(connection, index) }
             return
         }
-        guard connection.pointee.canRead else {
+        guard connection.pointee.canRead, !connection.pointee.sawEnd else {
             if session.pointee.codec.hasEvents { _ = passFrames(connection, index, session, UnsafeRawBufferPointer(start: nil, count: 0)) }
             return
         }
@@ -40,11 +40,26 @@ extension Worker {
             if rest > 0 { _ = connection.pointee.input.append(UnsafeRawBufferPointer(start: receiveMemory + (count - rest), count: rest)) }
             if rest > 0 || connection.pointee.canRead { again(connection, index) }
         case .wouldBlock: connection.pointee.canRead = false
+        case .ended where connection.pointee.role == .downstream: clientEnded(connection, index, session)
         case .ended, .failed: sessionEnded(connection, index)
         }
     }
 
-    /// The peer has closed. Half a connection is of no use to HTTP/2.
+    /// The client says nothing more. What it has asked for whole is answered, for a while: like this ends a client that has gone away, too.
+    private mutating func clientEnded(_ connection: ConnectionPlace, _ index: UInt32, _ session: SessionPlace) {
+        connection.pointee.sawEnd = true
+        connection.pointee.canRead = false
+        session.pointee.endedAt = now
+        var number = session.pointee.firstExchange
+        while number != nobody {
+            let next = exchanges.at(number).pointee.nextOfDownstream
+            if exchanges.at(number).pointee.requestPhase != .complete { streamAborted(number) }
+            number = next
+        }
+        deadlines.set(index, at: after(milliseconds: limits.halfClosedMilliseconds))
+    }
+
+    /// The connection is of no use any more.
     mutating func sessionEnded(_ connection: ConnectionPlace, _ index: UInt32) {
         if connection.pointee.role == .upstream { return upstreamSessionEnded(connection, index) }
         drop(connection, index)

@@ -100,7 +100,7 @@ extension Worker {
         let session = sessions.at(place)
         let stream = exchange.pointee.upstreamStream
         if !exchange.pointee.upstreamIsOver || !exchange.pointee.requestIsEnded {
-            session.pointee.codec.reset(stream, .cancel)
+            session.pointee.codec.reset(stream, exchange.pointee.resetCode)
             ledger.count(.http2ResetsSentUpstream)
             again(upstream, index)
         } else {

@@ -38,8 +38,12 @@ extension Worker {
                 switch piece.event {
                 case .content:
                     guard sendReplyContent(number, UnsafeRawBufferPointer(rebasing: rest[piece.payload])) else { return nil }
-                case .trailer: break
-                case .starved: return consumed
+                case .starved where decoder.isAtTrailers:
+                    let section = UnsafeRawBufferPointer(rebasing: bytes[consumed...])
+                    guard let count = try decoder.takeTrailers(section, into: &head) else { return consumed }
+                    if head.fieldCount > 0 { sendReplyTrailers(number, section) }
+                    return endReply(number, extra: consumed + count < bytes.count)
+                case .trailer, .starved: return consumed
                 case .complete: return endReply(number, extra: consumed < bytes.count)
                 }
             }

@@ -123,7 +123,7 @@ extension Worker {
         let exchange = exchanges.at(number)
         let upstream = connections.at(exchange.pointee.upstream)
         exchange.pointee.upstreamKeepsAlive = head.keepsAlive && head.framing != .untilClose
-        exchange.pointee.replyBody = .verbatim(try BodyDecoder(head.framing))
+        exchange.pointee.replyBody = .verbatim(try BodyDecoder(head.framing, keepsTrailers: true))
         if upstream.pointee.served == 0 { hearKeepAlive(upstream, bytes) }
         giveBackReplay(exchange)
         let ends = head.framing.isEmpty

@@ -6,6 +6,9 @@ import HTTPCodec
 extension Worker {
     /// Behind each turn: a session that takes no more streams closes when its last one is done and its last frame is with the kernel.
     mutating func settleSession(_ connection: ConnectionPlace, _ index: UInt32, _ session: SessionPlace) {
+        if session.pointee.endedAt != 0, session.pointee.exchangeCount == 0, !session.pointee.codec.wantsWrite, connection.pointee.output.isEmpty {
+            return drop(connection, index)
+        }
         guard session.pointee.codec.isDraining, session.pointee.drain != .announced, session.pointee.exchangeCount == 0,
             session.pointee.codec.openStreams == 0, !session.pointee.codec.wantsWrite, connection.pointee.output.isEmpty
         else { return }
@@ -38,6 +41,10 @@ extension Worker {
     mutating func sessionExpired(_ connection: ConnectionPlace, _ index: UInt32) {
         let session = sessions.at(connection.pointee.session)
         if !session.pointee.isServer { return upstreamSessionExpired(connection, index, session) }
+        if session.pointee.endedAt != 0 {
+            guard !isPast(session.pointee.endedAt, milliseconds: limits.halfClosedMilliseconds) else { return drop(connection, index) }
+            return deadlines.set(index, at: session.pointee.endedAt + UInt64(limits.halfClosedMilliseconds) * 1_000_000)
+        }
         deadlines.set(index, at: after(milliseconds: sessionTickMilliseconds))
         if session.pointee.blockedSince != 0, isPast(session.pointee.blockedSince, milliseconds: limits.stallMilliseconds) {
             // Nothing can be told to a client that does not read.

@@ -10,7 +10,11 @@ extension Worker {
         let session = sessions.at(connection.pointee.session)
         let stream = exchange.pointee.downstreamStream
         var status = exchange.pointee.status
-        if exchange.pointee.isGRPC, !exchange.pointee.replyHasBegun || !exchange.pointee.replyIsEnded && refusal.endsWithStatus {
+        if case .upstream(.streamReset) = refusal {
+            // The server's own word, which its client may know how to read, passes as it is.
+            session.pointee.codec.reset(stream, exchange.pointee.resetCode)
+            ledger.count(.http2ResetsSentDownstream)
+        } else if exchange.pointee.isGRPC, !exchange.pointee.replyHasBegun || !exchange.pointee.replyIsEnded && refusal.endsWithStatus {
             // A gRPC client looks for its status in the trailers, whatever it got before.
             let call = refusal.grpcStatus
             session.pointee.codec.submitReply(stream, GRPCReply(status: call, reason: verdict.reason, isUpstreams: verdict.isUpstreams))
@@ -45,7 +49,7 @@ extension Refusal {
         }
     }
 
-    /// Whether a call that has begun may end with a status of ours. Not when its server has reset it: that passes as what it is.
+    /// Whether a call that has begun may end with a status of ours. Not behind content that may be the half of something.
     var endsWithStatus: Bool {
         switch self {
         case .badReply: false

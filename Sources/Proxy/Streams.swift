@@ -20,9 +20,12 @@ extension Worker {
             guard owner != 0 else { return }
             requestEnded(owner - 1)
             passRequestTrailers(owner - 1, bytes)
-        case .reset(_, let owner, _, _):
+        case .reset(_, let owner, let code, _):
             ledger.count(.http2ResetsReceivedDownstream)
-            if owner != 0 { streamAborted(owner - 1) }
+            guard owner != 0 else { return }
+            // To a server that is still at work, "no error" would mean that it is done.
+            if code != .noError { exchanges.at(owner - 1).pointee.resetCode = code }
+            streamAborted(owner - 1)
         case .refused(let stream, let owner, let fault, let isOpen):
             refuseStream(stream, owner, fault, isOpen: isOpen, connection, session)
         case .settings: break

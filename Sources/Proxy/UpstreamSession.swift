@@ -24,9 +24,11 @@ extension Worker {
             guard owner != 0 else { return }
             exchanges.at(owner - 1).pointee.upstreamIsOver = true
             passReplyTrailers(owner - 1, bytes)
-        case .reset(_, let owner, _, let wasProcessed):
+        case .reset(_, let owner, let code, let wasProcessed):
             ledger.count(.http2ResetsReceivedUpstream)
             guard owner != 0 else { return }
+            // A reply that breaks off is no whole one, whatever its server calls it.
+            exchanges.at(owner - 1).pointee.resetCode = code == .noError ? .internalError : code
             streamWasReset(owner - 1, wasProcessed: wasProcessed)
         case .refused(_, let owner, let fault, _):
             guard owner != 0 else { return }
