@@ -109,6 +109,7 @@ extension Worker {
         let connection = connections.at(exchange.pointee.downstream)
         if exchange.pointee.isGRPC { noteGRPCStatus(exchange, bytes) }
         guard !exchange.pointee.replyIsEnded else { return }
+        again(connection, exchange.pointee.downstream)
         if exchange.pointee.downstreamStream != 0 {
             sessions.at(connection.pointee.session).pointee.codec.submitTrailers(exchange.pointee.downstreamStream, head, of: bytes)
             exchange.pointee.replyIsEnded = true
