@@ -172,3 +172,58 @@ func frame(_ type: UInt8, _ flags: UInt8, _ stream: UInt32, _ payload: [UInt8] =
     return [UInt8(count >> 16 & 255), UInt8(count >> 8 & 255), UInt8(count & 255), type, flags]
         + [UInt8(stream >> 24), UInt8(stream >> 16 & 255), UInt8(stream >> 8 & 255), UInt8(stream & 255)] + payload
 }
+
+/// Fields as a header block of literals that nobody indexes (RFC 7541, 6.2.2).
+func block(_ fields: [(String, String)]) -> [UInt8] {
+    func string(_ text: String) -> [UInt8] {
+        let bytes = Array(text.utf8)
+        guard bytes.count >= 127 else { return [UInt8(bytes.count)] + bytes }
+        var rest = bytes.count - 127, length: [UInt8] = [127]
+        while rest >= 128 { length.append(UInt8(rest & 127) | 128); rest >>= 7 }
+        return length + [UInt8(rest)] + bytes
+    }
+    return fields.flatMap { [0] + string($0.0) + string($0.1) }
+}
+
+/// HEADERS of one frame.
+func headers(_ stream: UInt32, _ fields: [(String, String)], ends: Bool = true) -> [UInt8] {
+    frame(1, ends ? 5 : 4, stream, block(fields))
+}
+
+let plainRequest = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "a")]
+let preface = Array("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".utf8)
+
+/// A server that has shaken hands with a client that is played by hand.
+func shakenServer(limits: HTTP2Limits = .standard) -> End {
+    let server = End(.server, limits: limits)
+    server.receive(preface + frame(4, 0, 0) + frame(4, 1, 0))
+    _ = server.written()
+    _ = server.news()
+    return server
+}
+
+/// The frames of what was written: type, flags, stream, payload.
+func frames(_ bytes: [UInt8]) -> [(type: UInt8, flags: UInt8, stream: UInt32, payload: [UInt8])] {
+    var found: [(UInt8, UInt8, UInt32, [UInt8])] = [], rest = bytes[...]
+    while rest.count >= 9 {
+        let start = rest.startIndex
+        let count = Int(rest[start]) << 16 | Int(rest[start + 1]) << 8 | Int(rest[start + 2])
+        let stream = (0..<4).reduce(UInt32(0)) { $0 << 8 | UInt32(rest[start + 5 + $1]) }
+        found.append((rest[start + 3], rest[start + 4], stream, Array(rest[(start + 9)..<(start + 9 + count)])))
+        rest = rest[(start + 9 + count)...]
+    }
+    precondition(rest.isEmpty, "only whole frames are written")
+    return found
+}
+
+/// RST_STREAM and GOAWAY among frames, in words.
+func endings(_ bytes: [UInt8]) -> [String] {
+    frames(bytes).compactMap { frame in
+        func code(_ offset: Int) -> HTTP2Code { HTTP2Code(wire: (0..<4).reduce(UInt32(0)) { $0 << 8 | UInt32(frame.payload[offset + $1]) }) }
+        switch frame.type {
+        case 3: return "reset \(frame.stream) \(code(0))"
+        case 7: return "goaway \(code(4))"
+        default: return nil
+        }
+    }
+}

@@ -59,6 +59,7 @@ extension SessionState {
         let count = FrameHeader.byteCount &+ header.length
         guard let frame = whole(count, &bytes) else { return nil }
         hasJudgedHeader = false
+        let isDirect = partial.isEmpty
         let verdict = judge(header, frame + FrameHeader.byteCount, now: now)
         var event: HTTP2Event?
         switch verdict {
@@ -69,7 +70,7 @@ extension SessionState {
             return takeHeadFrame(header, frame, count, &bytes, &head, now: now)
         case .feed: event = feedControl(header, frame, count)
         }
-        finishFrame(count, &bytes)
+        if isDirect { bytes = UnsafeRawBufferPointer(rebasing: bytes[count...]) } else { partial.removeAll() }
         return event
     }
 
@@ -84,11 +85,6 @@ extension SessionState {
             if taken < missing { return nil }
         }
         return partial.readable.baseAddress.map { $0 + blockHeld }
-    }
-
-    /// The current frame is dealt with.
-    private mutating func finishFrame(_ count: Int, _ bytes: inout UnsafeRawBufferPointer) {
-        if partial.isEmpty { bytes = UnsafeRawBufferPointer(rebasing: bytes[count...]) } else { partial.removeAll() }
     }
 
     private mutating func takePreface(_ bytes: inout UnsafeRawBufferPointer) -> HTTP2Event? {
