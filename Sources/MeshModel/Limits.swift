@@ -55,7 +55,7 @@ public enum Limits {
     /// Attempts of one request on an endpoint, the first included.
     public static let attemptsPerRequestMax = 2
     /// How often a server may give one request back unprocessed (GOAWAY, REFUSED_STREAM) and get it again, on a connection that takes it.
-    public static let refusalsPerRequestMax = 8
+    public static let refusalsPerRequestMax = 32
 
     /// The limits as one system: each line is a promise that two of them make to each other. Promises to the limits of
     /// other modules are kept by a test (`SharedLimitsTests`), for this module knows none of those.

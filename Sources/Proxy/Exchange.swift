@@ -83,6 +83,8 @@ struct Exchange: ~Copyable {
     var passesContent = false
     /// Of what is held of such a request (in its replay block, or in `unsent`), the head: the first bytes, parked. 0: nothing is held.
     var heldHeadCount = 0
+    /// Where the parked trailers begin in what is held; 0: there are none.
+    var heldTrailersAt = 0
     /// The source has said all.
     var requestIsEnded = false
     /// Content goes to an HTTP/1 upstream in chunks of our own.
@@ -100,6 +102,7 @@ struct Exchange: ~Copyable {
 
     // MARK: Reply
     var replyPhase = Phase.head
+    var interimReplies: UInt8 = 0
     var replyBody = BodyFlow()
     /// The upstream says it will keep the connection.
     var upstreamKeepsAlive = false

@@ -10,7 +10,11 @@ extension Worker {
 
     mutating func serveSession(_ connection: ConnectionPlace, _ index: UInt32) {
         let session = sessions.at(connection.pointee.session)
-        if connection.pointee.isBroken { return drop(connection, index) }
+        if connection.pointee.isBroken {
+            if connection.pointee.role == .downstream { return drop(connection, index) }
+            // A server that closes while requests are on their way to it resets the connection: what it had said before is still to be read.
+            connection.pointee.canRead = true
+        }
         readFrames(connection, index, session)
         guard connection.pointee.stage == .multiplexing else { return }
         writeFrames(connection, index, session)

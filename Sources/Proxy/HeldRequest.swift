@@ -43,6 +43,15 @@ extension Worker {
         return exchange.pointee.unsent.append(content)
     }
 
+    /// Holds the trailers that were decoded from `bytes` into the worker's head. False when that is more than may wait.
+    mutating func holdTrailers(_ exchange: ExchangePlace, _ bytes: UnsafeRawBufferPointer) -> Bool {
+        let at = held(exchange).count
+        let count = head.park(bytes, into: writeMemory)
+        guard count > 0, holdContent(exchange, UnsafeRawBufferPointer(rebasing: writeMemory[..<count])) else { return false }
+        exchange.pointee.heldTrailersAt = at
+        return true
+    }
+
     /// Content goes out: as long as the whole fits into the block, it is held for another attempt too.
     mutating func keepContent(_ exchange: ExchangePlace, _ content: UnsafeRawBufferPointer) {
         guard exchange.pointee.heldHeadCount > 0, !content.isEmpty else { return }
@@ -57,6 +66,7 @@ extension Worker {
     mutating func letGo(_ exchange: ExchangePlace) {
         giveBackReplay(exchange)
         exchange.pointee.heldHeadCount = 0
+        exchange.pointee.heldTrailersAt = 0
         exchange.pointee.unsent.removeAll()
         exchange.pointee.unsent.releaseIfEmpty()
     }
@@ -73,7 +83,15 @@ extension Worker {
     }
 
     func heldContent(_ exchange: ExchangePlace) -> UnsafeRawBufferPointer {
-        UnsafeRawBufferPointer(rebasing: held(exchange)[exchange.pointee.heldHeadCount...])
+        let all = held(exchange)
+        let end = exchange.pointee.heldTrailersAt == 0 ? all.count : exchange.pointee.heldTrailersAt
+        return UnsafeRawBufferPointer(rebasing: all[exchange.pointee.heldHeadCount..<end])
+    }
+
+    /// Puts the trailers that are held into the worker's head, and returns the bytes they refer to; nil when there are none.
+    mutating func takeUpTrailers(_ exchange: ExchangePlace) -> UnsafeRawBufferPointer? {
+        guard exchange.pointee.heldTrailersAt != 0 else { return nil }
+        return head.unpark(from: UnsafeRawBufferPointer(rebasing: held(exchange)[exchange.pointee.heldTrailersAt...]))
     }
 
     /// Puts the head of the request into the worker's head, and returns the bytes it refers to.

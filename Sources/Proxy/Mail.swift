@@ -70,7 +70,7 @@ extension Worker {
             } else if connection.pointee.pool != nobody {
                 let key = pools.key(of: connection.pointee.pool)
                 if key.namespacePod == pod || key.callingPod == pod {
-                    ledger.count(.upstreamRetiredPodGone)
+                    ledger.count(connection.pointee.session == nobody ? .upstreamRetiredPodGone : .http2RetiredPodGone)
                     drop(connection, index)
                 }
             }

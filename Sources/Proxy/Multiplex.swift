@@ -25,7 +25,7 @@ extension Worker {
         budget.pointee.pendingRequests += 1
         ledger.showPending(1, of: budget.pointee.slot)
         exchange.pointee.reach = .session
-        sessionTable.wait(number, for: key)
+        sessionTable.wait(number, for: key, first: exchange.pointee.refusals > 0)
     }
 
     /// Puts what is held of the request on a stream of the session, which the table has taken for it.
@@ -33,7 +33,7 @@ extension Worker {
         let session = sessions.at(place)
         let bytes = takeUp(exchange, message)
         let content = heldContent(exchange)
-        let isEnded = exchange.pointee.requestIsEnded
+        let isEnded = exchange.pointee.requestIsEnded && exchange.pointee.heldTrailersAt == 0
         var stream: Int32 = 0
         var refusal: HTTP2Refusal?
         forwarding(exchange) { forwarding in
@@ -60,9 +60,10 @@ extension Worker {
         ledger.count(.http2StreamsUpstream)
         ledger.raise(.http2StreamsOpenUpstream)
         if !content.isEmpty {
-            _ = session.pointee.codec.append(stream, content)
+            guard session.pointee.codec.append(stream, content) == content.count else { return answer(number, .bufferBudgetSpent) }
             if isEnded { session.pointee.codec.end(stream) }
         }
+        if let trailers = takeUpTrailers(exchange) { session.pointee.codec.submitTrailers(stream, head, of: trailers) }
         keepIfInBlock(exchange)
         // A call may last for hours from here on, if its client did not say how long.
         if exchange.pointee.isGRPC { setDeadline(exchange, number, milliseconds: limits.replyMilliseconds) }

@@ -23,6 +23,8 @@ public struct ProxyLimits: Sendable {
     public var serverFirstMilliseconds = 600_000
     /// A connection that has rested so long after its first reply will not be closed because of it.
     public var provenRestMilliseconds = 20
+    /// Interim heads (1xx) before a reply; a server that sends more never means to answer.
+    public var interimRepliesMax: UInt8 = 64
     /// Without a byte in either direction of a body in progress.
     public var stallMilliseconds = 60_000
     /// An opaque connection without a byte in either direction. TCP itself has no such limit; two hours is its keep-alive interval.

@@ -63,6 +63,7 @@ extension Worker {
                     progress: &upstream.pointee.progress)
                 guard let count else { return offset }
                 if head.isInterim {
+                    guard admitsInterim(number) else { return nil }
                     passInterim(number, exchange, rest)
                     offset += count
                     continue

@@ -17,7 +17,7 @@ extension Worker {
             }
             return
         }
-        guard exchange.pointee.requestPhase == .body, exchange.pointee.reach == .connected, connection.pointee.canRead else { return }
+        guard exchange.pointee.requestPhase == .body, exchange.pointee.reach == .connected else { return }
         let upstream = connections.at(exchange.pointee.upstream)
         guard requestRoom(exchange) > 0, !upstream.pointee.isBroken else { return }
         if exchange.pointee.isTunnel, !connection.pointee.input.isEmpty {
@@ -26,6 +26,7 @@ extension Worker {
             connection.pointee.input.removeAll()
             connection.pointee.input.releaseIfEmpty()
         }
+        guard connection.pointee.canRead else { return }
 
         if connection.pointee.input.isEmpty {
             let wanted = readBytes(connection.pointee.pod, shift: exchange.pointee.requestReadShift)
@@ -99,6 +100,15 @@ extension Worker {
             let piece: BodyPiece
             do throws(HTTPFault) {
                 piece = try decoder.next(rest, limits: limits.body)
+                if decoder.isAtTrailers {
+                    // Behind content of the same bytes, or alone: nothing else is in the piece.
+                    let section = UnsafeRawBufferPointer(rebasing: rest[piece.consumed...])
+                    guard let count = try decoder.takeTrailers(section, into: &head) else { return consumed + piece.consumed }
+                    exchange.pointee.requestBody = .verbatim(decoder)
+                    exchange.pointee.requestPhase = .complete
+                    passRequestTrailers(number, section)
+                    return exchanges.find(token) == nil ? nil : consumed + piece.consumed + count
+                }
             } catch {
                 answer(number, .requestBody(error))
                 return nil
@@ -126,6 +136,14 @@ extension Worker {
         while true {
             let rest = UnsafeRawBufferPointer(rebasing: bytes[consumed...])
             let piece = try decoder.next(rest, limits: limits.body)
+            if decoder.isAtTrailers {
+                let section = UnsafeRawBufferPointer(rebasing: rest[piece.consumed...])
+                guard let count = try decoder.takeTrailers(section, into: &head) else { return consumed + piece.consumed }
+                exchange.pointee.requestBody = .verbatim(decoder)
+                exchange.pointee.requestIsEnded = true
+                guard head.fieldCount == 0 || holdTrailers(exchange, section) else { throw .trailersTooLarge }
+                return consumed + piece.consumed + count
+            }
             consumed += piece.consumed
             exchange.pointee.requestBody = .verbatim(decoder)
             switch piece.event {

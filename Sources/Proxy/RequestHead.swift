@@ -121,7 +121,7 @@ extension Worker {
         let consumed: Int
         do throws(HTTPFault) {
             guard beginContent(exchange, bytes, ends: !exchange.pointee.hasBody) else { throw .headTooLarge }
-            exchange.pointee.requestBody = .verbatim(try BodyDecoder(head.framing, limits: limits.body))
+            exchange.pointee.requestBody = .verbatim(try BodyDecoder(head.framing, keepsTrailers: true, limits: limits.body))
             consumed = headCount + (try holdBody(exchange, UnsafeRawBufferPointer(rebasing: bytes[headCount...])))
         } catch {
             settleInput(connection, bytes, headCount, isInInput: isInInput)

@@ -38,7 +38,7 @@ extension Worker {
         let upstream = connections.at(index)
         if exchange.pointee.upstreamStream != 0 {
             keepContent(exchange, content)
-            sendContent(exchange, upstream, content, ends: ends)
+            sendContent(number, exchange, upstream, content, ends: ends)
         } else if awaitsTunnel(exchange) {
             if !exchange.pointee.early.append(content) { answer(number, .bufferBudgetSpent) }
         } else {
@@ -50,27 +50,41 @@ extension Worker {
     /// The fields behind the content, decoded from `bytes` into the worker's head. They end the request.
     mutating func passRequestTrailers(_ number: UInt32, _ bytes: UnsafeRawBufferPointer) {
         let exchange = exchanges.at(number)
+        guard head.fieldCount > 0 else { return passRequestContent(number, UnsafeRawBufferPointer(start: nil, count: 0), ends: true) }
         exchange.pointee.requestIsEnded = true
-        // A request with trailers that waits goes out without them: they may be dropped by anyone on the way (RFC 9110, 6.5.1).
-        guard exchange.pointee.reach == .connected else { return }
+        guard exchange.pointee.reach == .connected else {
+            if !holdTrailers(exchange, bytes) { answer(number, .bufferBudgetSpent) }
+            return
+        }
+        if exchange.pointee.replay != BlockPool.none { _ = holdTrailers(exchange, bytes) }
+        keepIfInBlock(exchange)
+        sendTrailers(number, exchange, bytes)
+    }
+
+    /// The trailers in the worker's head go out, and with them the request ends.
+    private mutating func sendTrailers(_ number: UInt32, _ exchange: ExchangePlace, _ bytes: UnsafeRawBufferPointer) {
         let index = exchange.pointee.upstream
         let upstream = connections.at(index)
-        letGo(exchange)
         if exchange.pointee.upstreamStream != 0 {
             sessions.at(upstream.pointee.session).pointee.codec.submitTrailers(exchange.pointee.upstreamStream, head, of: bytes)
         } else if exchange.pointee.requestIsChunked {
-            guard upstream.pointee.output.reserve(TrailerWriter.bytesMax(head)) else { return }
+            guard upstream.pointee.output.reserve(TrailerWriter.bytesMax(head)) else { return answer(number, .bufferBudgetSpent) }
             var writer = ByteWriter(upstream.pointee.output.writable)
-            guard TrailerWriter.write(head, of: bytes, to: &writer) else { return }
+            guard TrailerWriter.write(head, of: bytes, to: &writer) else { return answer(number, .requestBody(.trailersTooLarge)) }
             upstream.pointee.output.commit(writer.count)
         }
         again(upstream, index)
     }
 
     /// Towards a stream: frames of the session, which go out with its turn.
-    private mutating func sendContent(_ exchange: ExchangePlace, _ upstream: ConnectionPlace, _ content: UnsafeRawBufferPointer, ends: Bool) {
+    private mutating func sendContent(
+        _ number: UInt32, _ exchange: ExchangePlace, _ upstream: ConnectionPlace, _ content: UnsafeRawBufferPointer, ends: Bool
+    ) {
         let session = sessions.at(upstream.pointee.session)
-        if !content.isEmpty { _ = session.pointee.codec.append(exchange.pointee.upstreamStream, content) }
+        if !content.isEmpty, session.pointee.codec.append(exchange.pointee.upstreamStream, content) < content.count {
+            // More than the windows allow: a request with a hole must not end.
+            return answer(number, .bufferBudgetSpent)
+        }
         if ends { session.pointee.codec.end(exchange.pointee.upstreamStream) }
         again(upstream, exchange.pointee.upstream)
     }
@@ -157,9 +171,12 @@ extension Worker {
                 answer(number, .bufferBudgetSpent)
                 return false
             }
-        } else if !content.isEmpty || exchange.pointee.requestIsEnded && exchange.pointee.hasBody {
-            writeContent(exchange, upstream, content, ends: exchange.pointee.requestIsEnded)
+        } else {
+            let ends = exchange.pointee.requestIsEnded && exchange.pointee.heldTrailersAt == 0
+            if !content.isEmpty || ends && exchange.pointee.hasBody { writeContent(exchange, upstream, content, ends: ends) }
+            if let trailers = takeUpTrailers(exchange) { sendTrailers(number, exchange, trailers) }
         }
+        guard exchange.pointee.reach == .connected else { return false }
         keepIfInBlock(exchange)
         return true
     }

@@ -90,7 +90,8 @@ extension Worker {
 
     /// From here on the session takes streams.
     mutating func sessionOpened(_ place: UInt32) {
-        sessionTable.opened(place, streamsMax: sessions.at(place).pointee.codec.peerMaxStreams)
+        let session = sessions.at(place)
+        sessionTable.opened(place, streamsMax: session.pointee.codec.hasHeardSettings ? session.pointee.codec.peerMaxStreams : nil)
         serveWaiters(place)
     }
 

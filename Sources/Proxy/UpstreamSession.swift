@@ -12,7 +12,7 @@ extension Worker {
             guard owner != 0 else { return }
             takeReplyHead(owner - 1, bytes, ends: ends)
         case .interim(_, let owner, let bytes):
-            if owner != 0 { passInterimHead(owner - 1, bytes) }
+            if owner != 0, admitsInterim(owner - 1) { passInterimHead(owner - 1, bytes) }
         case .data(let stream, let owner, let content, let ends):
             guard owner != 0 else { return session.pointee.codec.consumed(stream, content.count) }
             takeReplyContent(owner - 1, stream, content, ends: ends, session)
@@ -49,6 +49,15 @@ extension Worker {
             if sessionTable.retire(connection.pointee.session) { again(connection, index) }
         case .pong, .fault, .none: break
         }
+    }
+
+    /// Counts one more interim head. False when that was one too many, and the exchange has failed.
+    mutating func admitsInterim(_ number: UInt32) -> Bool {
+        let exchange = exchanges.at(number)
+        exchange.pointee.interimReplies += 1
+        if exchange.pointee.interimReplies <= limits.interimRepliesMax { return true }
+        fail(number, .malformedReply)
+        return false
     }
 
     private mutating func takeReplyHead(_ number: UInt32, _ bytes: UnsafeRawBufferPointer, ends: Bool) {

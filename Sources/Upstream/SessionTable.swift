@@ -14,6 +14,8 @@ public struct SessionTable: ~Copyable {
     static let openAheadPercent: UInt64 = 75
     /// Streams that one session carries in its life: their numbers are the odd ones below 2^31 (RFC 9113, 5.1.1).
     static let streamsPerSessionMax: UInt32 = 1 << 30
+    /// Streams that a peer is believed to take before it has said how many: what RFC 9113, 6.5.2 asks of everyone.
+    static let streamsMaxUnsaid: UInt32 = 100
     /// After a session could not be opened ahead, in nanoseconds: so long nobody tries again, unless there is none at all.
     static let openAheadPauseNanoseconds: Nanoseconds = 1_000_000_000
     static let nobody = UInt32.max
@@ -38,6 +40,8 @@ public struct SessionTable: ~Copyable {
         var firstWaiter = SessionTable.nobody, lastWaiter = SessionTable.nobody
         var waiters: UInt32 = 0
         var pauseUntil: Nanoseconds = 0
+        /// What the peers of the key have last said they take at a time.
+        var streamsMax = SessionTable.streamsMaxUnsaid
     }
 
     struct Waiter {
@@ -147,17 +151,21 @@ public struct SessionTable: ~Copyable {
     }
 
     /// The session can carry streams.
-    /// - Parameter streamsMax: how many at a time its peer takes.
-    public mutating func opened(_ session: UInt32, streamsMax: Int) {
+    /// - Parameter streamsMax: how many at a time its peer takes; nil when it has not said so yet: then as many as the others of its key take.
+    public mutating func opened(_ session: UInt32, streamsMax: Int?) {
         let place = sessions.base + Int(session)
         guard place.pointee.standing == .opening else { return }
         place.pointee.standing = .open
         groups[Int(place.pointee.group)].opening -= 1
-        allow(session, streamsMax: streamsMax)
+        allow(session, streamsMax: streamsMax ?? Int(groups[Int(place.pointee.group)].streamsMax))
     }
 
     /// The peer has changed how many streams it takes at a time. More may be in use; they go on.
-    public mutating func allow(_ session: UInt32, streamsMax: Int) { sessions.base[Int(session)].streamsMax = UInt32(clamping: streamsMax) }
+    public mutating func allow(_ session: UInt32, streamsMax: Int) {
+        let place = sessions.base + Int(session)
+        place.pointee.streamsMax = UInt32(clamping: streamsMax)
+        groups[Int(place.pointee.group)].streamsMax = place.pointee.streamsMax
+    }
 
     /// No new streams: the peer is going away, or the session has been refused. True when none is in use either, so that it can be closed.
     public mutating func retire(_ session: UInt32) -> Bool {
@@ -205,12 +213,14 @@ public struct SessionTable: ~Copyable {
     // MARK: Waiting
 
     /// The exchange waits for a stream, behind those who came before.
-    public mutating func wait(_ exchange: UInt32, for key: PoolKey) {
+    /// - Parameter first: before them all, for a session has given it back.
+    public mutating func wait(_ exchange: UInt32, for key: PoolKey, first: Bool = false) {
         let group = group(key)
-        let last = groups[Int(group)].lastWaiter
-        waiters[Int(exchange)] = Waiter(groupPlusOne: group + 1, next: Self.nobody, previous: last)
+        let last = first ? Self.nobody : groups[Int(group)].lastWaiter
+        let next = first ? groups[Int(group)].firstWaiter : Self.nobody
+        waiters[Int(exchange)] = Waiter(groupPlusOne: group + 1, next: next, previous: last)
         if last == Self.nobody { groups[Int(group)].firstWaiter = exchange } else { waiters.base[Int(last)].next = exchange }
-        groups[Int(group)].lastWaiter = exchange
+        if next == Self.nobody { groups[Int(group)].lastWaiter = exchange } else { waiters.base[Int(next)].previous = exchange }
         groups[Int(group)].waiters += 1
         waiting += 1
     }

@@ -297,3 +297,36 @@ import Testing
         #expect(newest)
     }
 }
+
+extension SessionTableTests {
+    @Test func oneThatWasGivenBackGoesFirst() {
+        var table = SessionTable(sessionCapacity: 8, exchangeCapacity: 64)
+        for exchange in UInt32(1)...3 { table.wait(exchange, for: key) }
+        table.wait(9, for: key, first: true)
+        table.stopWaiting(2)
+        table.open(1, key)
+        table.opened(1, streamsMax: nil)
+        var order: [UInt32] = []
+        while let exchange = table.serveWaiter(with: 1) { order.append(exchange) }
+        #expect(order == [9, 1, 3])
+        table.wait(5, for: key, first: true)
+        table.wait(6, for: key)
+        let first = table.serveWaiter(with: 1), second = table.serveWaiter(with: 1)
+        #expect(first == 5 && second == 6)
+    }
+
+    @Test func whatOnePeerTakesIsExpectedOfTheNext() {
+        var table = SessionTable(sessionCapacity: 8, exchangeCapacity: 64)
+        table.open(1, key)
+        table.opened(1, streamsMax: nil)
+        for _ in 0..<SessionTable.streamsMaxUnsaid {
+            let taken = table.take(key)
+            #expect(taken == 1)
+        }
+        table.allow(1, streamsMax: 1)
+        table.open(2, key)
+        table.opened(2, streamsMax: nil)
+        let first = table.take(key), second = table.take(key)
+        #expect(first == 2 && second == nil)
+    }
+}
