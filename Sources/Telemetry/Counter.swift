@@ -10,7 +10,6 @@ public enum Counter: UInt8, Sendable, CaseIterable {
     case connectionsHandedOver
     case connectionsOpen
     // Opaque connections
-    case opaqueDeclared, opaqueServerFirst, opaqueNotHTTP
     case pipes, pipesInUse, pipeBytes
     case spliceFallbacks
     case tunnels
@@ -91,9 +90,6 @@ public enum Counter: UInt8, Sendable, CaseIterable {
             .init(name: "weft_connections_handed_over_total", help: "Downstream connections given to a worker with fewer.")
         case .connectionsOpen:
             .init(name: "weft_connections_open", help: "Downstream connections open now.", kind: .gauge)
-        case .opaqueDeclared: .opaque("declared")
-        case .opaqueServerFirst: .opaque("server_first")
-        case .opaqueNotHTTP: .opaque("not_http")
         case .pipes: .init(name: "weft_pipes", help: "Pipes for splicing that the worker has, in use or not.", kind: .gauge)
         case .pipesInUse: .init(name: "weft_pipes_in_use", help: "Pipes that hold bytes of a connection now.", kind: .gauge)
         case .pipeBytes: .init(name: "weft_pipe_bytes", help: "Bytes that all pipes together can hold.", kind: .gauge)
@@ -252,9 +248,6 @@ extension Counter.Definition {
     }
     fileprivate static func refused(_ reason: StaticString) -> Self {
         family("weft_connections_refused_total", "Downstream connections refused.", "reason", reason)
-    }
-    fileprivate static func opaque(_ reason: StaticString) -> Self {
-        family("weft_opaque_connections_total", "Connections passed on as bytes.", "reason", reason)
     }
     fileprivate static func sessions(_ side: StaticString) -> Self {
         family("weft_http2_sessions_total", "HTTP/2 connections begun.", "side", side)

@@ -43,9 +43,9 @@ public enum DecisionReason: UInt8, Sendable, CaseIterable {
     case firstBytes
     /// The server spoke before the client.
     case serverFirst
-    /// The server of this port has spoken first before.
+    /// The same, and it was expected: a server of this port had lately done so.
     case remembered
-    /// The client had said nothing, or too little, when its time was up or its server ended.
+    /// The client had said nothing when its server ended, failed or gave up on it.
     case clientSilent
     /// The client ended its side before one could tell what it speaks.
     case clientEnded
