@@ -29,3 +29,11 @@ public enum Transfer: Equatable, Sendable {
     let code = errno
     return code == EAGAIN ? .wouldBlock : .failed(code)
 }
+
+/// The same for bytes in several pieces.
+@inlinable public func transmit(_ descriptor: Int32, _ pieces: UnsafeMutableBufferPointer<iovec>) -> Transfer {
+    let moved = clinux_transmit_pieces(descriptor, pieces.baseAddress, UInt(bitPattern: pieces.count))
+    if moved >= 0 { return .moved(moved) }
+    let code = errno
+    return code == EAGAIN ? .wouldBlock : .failed(code)
+}

@@ -159,6 +159,11 @@ static inline long clinux_receive(int fd, void *memory, unsigned long count) { r
 static inline long clinux_transmit(int fd, const void *memory, unsigned long count) {
     return syscall(SYS_sendto, (long)fd, memory, count, (long)MSG_NOSIGNAL, 0L, 0L);
 }
+/// The same for bytes in several pieces.
+static inline long clinux_transmit_pieces(int fd, const struct iovec *pieces, unsigned long count) {
+    struct msghdr message = {.msg_iov = (struct iovec *)pieces, .msg_iovlen = count};
+    return syscall(SYS_sendmsg, (long)fd, &message, (long)MSG_NOSIGNAL);
+}
 /// The same without taking the bytes away.
 static inline long clinux_peek(int fd, void *memory, unsigned long count) { return syscall(SYS_recvfrom, (long)fd, memory, count, (long)MSG_PEEK, 0L, 0L); }
 /// The urgent byte of a socket: 1, or -1 and errno (EAGAIN: announced, not here yet).

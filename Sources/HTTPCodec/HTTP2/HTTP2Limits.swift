@@ -23,6 +23,8 @@ public struct HTTP2Limits: Sendable, Equatable {
     /// Bytes `append` never lets a stream's queue exceed: what was let in with room left, and what the other side's window and
     /// one read had on the way by then.
     public var queueBytesHardMax: Int { queueBytesMax + streamWindowBytes + 64 * 1024 }
+    /// Content of fewer bytes is copied: two more pieces of one send cost what copying 1 KiB does.
+    public var lentBytesMin = 1024
     /// Bytes that wait on all streams of one connection, above which each stream may only hold `queueBytesMin`.
     public var queueBytesPerSession = 4 * 1024 * 1024
     /// Bytes any stream may have waiting, so that none starves behind the others.

@@ -2,18 +2,19 @@ import Bytes
 import CNGHTTP2
 
 extension SessionState {
-    /// The library asks how long a DATA frame may be: as long as what is left of the memory being written to.
-    func dataLengthMax(_ frameMax: Int) -> Int {
-        min(frameMax, 16_384, max(workspace.pointee.out.remaining &- 9, 1))
+    /// The library asks how long a DATA frame may be: as long as what is left of the memory being written to, unless its content stays where it is.
+    func dataLengthMax(_ stream: Int32, _ frameMax: Int) -> Int {
+        min(frameMax, 16_384, stream == lentStream ? .max : max(workspace.pointee.out.remaining &- FrameHeader.byteCount, 1))
     }
 
     /// The library asks for content of a stream.
     mutating func readStream(
         _ record: UnsafeMutablePointer<StreamRecord>, _ room: Int, _ flags: UnsafeMutablePointer<UInt32>
     ) -> Int {
-        let count = min(room, record.pointee.queue.count)
+        let waiting = record.pointee.id == lentStream ? lent.count : record.pointee.queue.count
+        let count = min(room, waiting)
         if count > 0, workspace.pointee.out.remaining < 10 { return Int(NGHTTP2_ERR_PAUSE.rawValue) }
-        let isLast = count == record.pointee.queue.count
+        let isLast = count == waiting
         if count == 0 && !record.pointee.endsBehindQueue && record.pointee.trailers == nil {
             record.pointee.isDeferred = true
             return Int(NGHTTP2_ERR_DEFERRED.rawValue)
@@ -35,6 +36,7 @@ extension SessionState {
     mutating func sendData(
         _ frame: UnsafePointer<nghttp2_frame>, _ header: UnsafeRawPointer, _ count: Int, _ record: UnsafeMutablePointer<StreamRecord>
     ) -> Int32 {
+        if record.pointee.id == lentStream { return sendLent(header, count) }
         guard workspace.pointee.out.remaining >= 9 &+ count else { return NGHTTP2_ERR_WOULDBLOCK.rawValue }
         workspace.pointee.out.write(header, count: 9)
         guard let target = workspace.pointee.out.leave(count) else { return NGHTTP2_ERR_WOULDBLOCK.rawValue }
@@ -76,6 +78,12 @@ extension SessionState {
     /// Fills `out` with frames.
     mutating func write(into memory: UnsafeMutableRawBufferPointer) -> Int {
         workspace.pointee.out = ByteWriter(memory)
+        pullFrames()
+        return workspace.pointee.out.count
+    }
+
+    /// Lets the library hand out frames until there is no room, or nothing to say.
+    mutating func pullFrames() {
         writePending()
         while pending.isEmpty, !isLibraryDead {
             var bytes: UnsafePointer<UInt8>?
@@ -87,7 +95,6 @@ extension SessionState {
             pending = UnsafeRawBufferPointer(start: bytes, count: count)
             writePending()
         }
-        return workspace.pointee.out.count
     }
 
     private mutating func writePending() {
@@ -120,12 +127,17 @@ extension SessionState {
         if record.pointee.endsBehindQueue || record.pointee.trailers != nil { return 0 }
         let count = min(content.count, limits.queueBytesHardMax &- record.pointee.queue.count)
         guard count > 0 else { return 0 }
-        if record.pointee.queue.count &+ count >= queueShare { record.pointee.wantsRoom = true }
-        if record.pointee.queue.count == 0 { record.pointee.waitsSince = workspace.pointee.now }
-        record.pointee.queue.append(UnsafeRawBufferPointer(rebasing: content[..<count]), &workspace.pointee.memory.pointee)
-        queuedBytes &+= count
+        keep(record, UnsafeRawBufferPointer(rebasing: content[..<count]))
         resume(record)
         return count
+    }
+
+    /// Copies content behind what the stream has waiting.
+    mutating func keep(_ record: UnsafeMutablePointer<StreamRecord>, _ content: UnsafeRawBufferPointer) {
+        if record.pointee.queue.count &+ content.count >= queueShare { record.pointee.wantsRoom = true }
+        if record.pointee.queue.count == 0 { record.pointee.waitsSince = workspace.pointee.now }
+        record.pointee.queue.append(content, &workspace.pointee.memory.pointee)
+        queuedBytes &+= content.count
     }
 
     mutating func resume(_ record: UnsafeMutablePointer<StreamRecord>) {

@@ -50,6 +50,9 @@ struct SessionState: ~Copyable {
     // Sending.
     /// What the library has handed out and did not fit.
     var pending = UnsafeRawBufferPointer(start: nil, count: 0)
+    /// Content that `lend` passes at the moment, and its stream; 0: none.
+    var lent = UnsafeRawBufferPointer(start: nil, count: 0)
+    var lentStream: Int32 = 0
 
     // The connection.
     var failure: HTTP2Fault?
