@@ -82,6 +82,8 @@ struct Connection: ~Copyable {
     var exchange = nobody
     /// HTTP/2: the session.
     var session = nobody
+    /// HTTP/2: waits among the worker's writers.
+    var writesLater = false
     /// Buffer memory charged to the pod.
     var charged: Int32 = 0
     var progress = HeadProgress()

@@ -17,7 +17,7 @@ extension Worker {
         }
         readFrames(connection, index, session)
         guard connection.pointee.stage == .multiplexing else { return }
-        writeFrames(connection, index, session)
+        if isShared { writeFrames(connection, index, session) } else { writeLater(connection, index) }
     }
 
     /// One read, or what an earlier turn has left of one. Frames are read also while the peer does not take ours: it may be waiting for us to
@@ -73,9 +73,17 @@ extension Worker {
     /// many small sends: at 50 µs they were nearly twice as many, and an exchange cost a quarter more.
     private var framesNanoseconds: UInt64 { UInt64(scheduler.quantumNanoseconds) }
 
-    /// Lets the session read frames until all are dealt with, or the turn is over.
+    /// Lets the session read frames until all are dealt with, or the turn is over. Their content stays where it is meanwhile, so it is lent.
     /// - Returns: how many bytes are left for the next turn; nil when the session has ended.
     private mutating func passFrames(_ connection: ConnectionPlace, _ index: UInt32, _ session: SessionPlace, _ bytes: UnsafeRawBufferPointer) -> Int? {
+        lends = true
+        let left = passEvents(connection, index, session, bytes)
+        lends = false
+        while let borrower = borrowers.popLast() { sendGathered(borrower) }
+        return left
+    }
+
+    private mutating func passEvents(_ connection: ConnectionPlace, _ index: UInt32, _ session: SessionPlace, _ bytes: UnsafeRawBufferPointer) -> Int? {
         var rest = bytes
         var looks = 0
         let isLong = bytes.count >= 1 << Int(WorkerSizes.frameShiftMin)
@@ -115,10 +123,83 @@ extension Worker {
 
     /// Closes a client's connection behind the frames that wait: a GOAWAY has told why.
     mutating func closeSession(_ connection: ConnectionPlace, _ index: UInt32, _ session: SessionPlace) {
+        sendGathered(index)
         _ = session.pointee.codec.write(to: &connection.pointee.output, upTo: min(connection.pointee.output.room, WorkerSizes.sendBytesMax))
         endSession(connection)
         closeAfterFlush(connection, index, lingers: true)
         if connection.pointee.stage == .flushing { flush(connection, index) }
+    }
+
+    /// Content for a stream, and its end when `ends`.
+    /// - Returns: false when not all of it was taken; then it does not end either.
+    mutating func pass(_ content: UnsafeRawBufferPointer, ends: Bool, to stream: Int32, _ connection: ConnectionPlace, _ index: UInt32) -> Bool {
+        let session = sessions.at(connection.pointee.session)
+        again(connection, index)
+        guard lends, connection.pointee.output.isEmpty else {
+            let taken = session.pointee.codec.append(stream, content)
+            guard taken == content.count else { return false }
+            if ends { session.pointee.codec.end(stream) }
+            return true
+        }
+        let taken = session.pointee.codec.lend(stream, content, ends: ends)
+        if session.pointee.codec.gathered != nil, borrowers.last != index { borrowers.append(index) }
+        return taken == content.count
+    }
+
+    /// Sends the frames whose content is lent, before the memory where it lies is read into again. What the socket does not take is copied.
+    mutating func sendGathered(_ index: UInt32) {
+        let connection = connections.at(index)
+        guard connection.pointee.session != nobody else { return }
+        let session = sessions.at(connection.pointee.session)
+        guard let gathered = session.pointee.codec.gathered else { return }
+        var sent = 0
+        switch transmit(connection.pointee.descriptor, gathered.pieces) {
+        case .moved(let count): sent = count
+        case .wouldBlock: break
+        case .ended, .failed:
+            connection.pointee.isBroken = true
+            sent = gathered.byteCount
+        }
+        if sent < gathered.byteCount {
+            session.pointee.blockedSince = now
+            for piece in gathered.pieces {
+                if sent < piece.iov_len {
+                    // Has room: it was empty, and what is lent is at most one read with its frames' headers.
+                    _ = connection.pointee.output.append(UnsafeRawBufferPointer(start: piece.iov_base + sent, count: piece.iov_len - sent))
+                }
+                sent = max(0, sent - piece.iov_len)
+            }
+            charge(connection)
+        }
+        session.pointee.codec.clearGathered()
+    }
+
+    /// While a pod is alone, its sessions write when all have read: what many of them have to say to one goes out in one send.
+    private mutating func writeLater(_ connection: ConnectionPlace, _ index: UInt32) {
+        guard !connection.pointee.writesLater else { return }
+        connection.pointee.writesLater = true
+        writers.append(index)
+    }
+
+    /// Behind the turns: the sends that were put off.
+    mutating func writeWaiting() {
+        var position = 0
+        while position < writers.count {
+            let index = writers[position]
+            position += 1
+            let connection = connections.at(index)
+            guard connection.pointee.writesLater else { continue }      // another connection's place by now
+            connection.pointee.writesLater = false
+            guard connection.pointee.stage == .multiplexing else { continue }
+            let pod = connection.pointee.pod
+            writeFrames(connection, index, sessions.at(connection.pointee.session))
+            charge(connection)
+            let after = monotonicNow()
+            scheduler.settle(pod, items: 1, nanoseconds: after - now)
+            ledger.chargeTime(after - now, to: pods.budgets.base[Int(pod)].slot)
+            now = after
+        }
+        writers.removeAll(keepingCapacity: true)
     }
 
     /// Pulls what waits out of the session, as much as one send may take.

@@ -32,7 +32,7 @@ extension Worker {
     /// Content of the reply; all of it is taken.
     /// - Returns: false when the exchange has ended.
     mutating func passReplyContent(_ number: UInt32, _ content: UnsafeRawBufferPointer, ends: Bool) -> Bool {
-        guard sendReplyContent(number, content) else { return false }
+        guard sendReplyContent(number, content, ends: ends) else { return false }
         if ends { finish(number) }
         return !ends
     }
@@ -76,7 +76,7 @@ extension Worker {
         return true
     }
 
-    mutating func sendReplyContent(_ number: UInt32, _ content: UnsafeRawBufferPointer) -> Bool {
+    mutating func sendReplyContent(_ number: UInt32, _ content: UnsafeRawBufferPointer, ends: Bool = false) -> Bool {
         guard !content.isEmpty else { return true }
         let exchange = exchanges.at(number)
         let index = exchange.pointee.downstream
@@ -84,7 +84,7 @@ extension Worker {
         exchange.pointee.replyBytes &+= UInt64(content.count)
         let isTaken: Bool
         if exchange.pointee.downstreamStream != 0 {
-            isTaken = sessions.at(connection.pointee.session).pointee.codec.append(exchange.pointee.downstreamStream, content) == content.count
+            isTaken = pass(content, ends: ends, to: exchange.pointee.downstreamStream, connection, index)
         } else if exchange.pointee.replyIsChunked {
             isTaken = connection.pointee.output.write(upTo: content.count + 20) { out in
                 out.writeHex(UInt64(content.count))

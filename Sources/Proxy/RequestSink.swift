@@ -80,13 +80,10 @@ extension Worker {
     private mutating func sendContent(
         _ number: UInt32, _ exchange: ExchangePlace, _ upstream: ConnectionPlace, _ content: UnsafeRawBufferPointer, ends: Bool
     ) {
-        let session = sessions.at(upstream.pointee.session)
-        if !content.isEmpty, session.pointee.codec.append(exchange.pointee.upstreamStream, content) < content.count {
-            // More than the windows allow: a request with a hole must not end.
+        // More than the windows allow: a request with a hole must not end.
+        guard pass(content, ends: ends, to: exchange.pointee.upstreamStream, upstream, exchange.pointee.upstream) else {
             return answer(number, .bufferBudgetSpent)
         }
-        if ends { session.pointee.codec.end(exchange.pointee.upstreamStream) }
-        again(upstream, exchange.pointee.upstream)
     }
 
     /// Towards an HTTP/1 connection: as it stands where a length was announced or a tunnel is open, else as a chunk.

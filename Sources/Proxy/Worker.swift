@@ -52,6 +52,13 @@ struct Worker: ~Copyable {
     var isFinished = false
     var nextHousekeeping: Nanoseconds = 0
 
+    /// Sessions that write when those waiting for their turn have read.
+    var writers: [UInt32] = []
+    /// Content may be lent: the memory where it lies stays as it is until the frames at hand are dealt with.
+    var lends = false
+    /// Connections whose sessions have borrowed content meanwhile.
+    var borrowers: [UInt32] = []
+
     /// What recv fills, with headroom before it (see WorkerSizes).
     let receiveMemory: UnsafeMutableRawPointer
     /// What a turn writes: heads, re-framed bodies.
@@ -121,6 +128,7 @@ struct Worker: ~Copyable {
             collectEvents(wait: scheduler.isEmpty)
             if deadlines.isDue(now) || exchangeDeadlines.isDue(now) { expireDeadlines() }
             serveTurns()
+            if !writers.isEmpty { writeWaiting() }
             if now >= nextHousekeeping { keepHouse() }
         }
         shared.publisher.leave(worker: number)

@@ -1,5 +1,6 @@
 import Bytes
 import CNGHTTP2
+import Glibc
 
 /// One HTTP/2 connection without its socket (RFC 9113): bytes in, events out; calls in, bytes out.
 ///
@@ -127,6 +128,23 @@ public struct HTTP2Session: ~Copyable {
         guard let record = state.pointee.live(stream) else { return 0 }
         return state.pointee.append(record, content)
     }
+
+    /// As `append`, and `end` when `ends`, without a copy of large content where possible: it is gathered, with whatever else the session
+    /// has to say, and must stay where it is until the caller has sent what is `gathered`, before anything else is written.
+    /// - Returns: bytes taken.
+    public mutating func lend(_ stream: Int32, _ content: UnsafeRawBufferPointer, ends: Bool) -> Int {
+        guard let record = state.pointee.live(stream) else { return 0 }
+        return state.pointee.lend(record, content, ends: ends)
+    }
+
+    /// What `lend` has gathered: the pieces of one send, and how many bytes they are; nil: nothing.
+    public var gathered: (pieces: UnsafeMutableBufferPointer<iovec>, byteCount: Int)? {
+        guard let gather = state.pointee.gather, gather.pointee.count > 0 else { return nil }
+        return (UnsafeMutableBufferPointer(start: gather.pointee.pieces, count: gather.pointee.count), gather.pointee.byteCount)
+    }
+
+    /// What was gathered has been sent.
+    public mutating func clearGathered() { state.pointee.clearGathered() }
 
     /// Bytes the stream should be given now; 0 asks to wait for `nextWritable`.
     public func room(_ stream: Int32) -> Int {

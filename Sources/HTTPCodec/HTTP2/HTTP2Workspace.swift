@@ -1,6 +1,5 @@
 import Bytes
 import CNGHTTP2
-import Glibc
 
 /// What the sessions of one worker share: memory, the library's callbacks and options, and the room to decode one head and
 /// to gather one. Must outlive its sessions.
@@ -13,15 +12,6 @@ public struct HTTP2Workspace: ~Copyable {
         state.initialize(to: WorkspaceState(limits))
         state.pointee.library = libraryMemory(state.pointee.memory)
     }
-
-    /// What `HTTP2Session.lend` has gathered: the pieces of one send, and how many bytes they are.
-    public var gathered: (pieces: UnsafeMutableBufferPointer<iovec>, byteCount: Int) {
-        let gather = state.pointee.gather
-        return (UnsafeMutableBufferPointer(start: gather.pieces, count: gather.count), gather.byteCount)
-    }
-
-    /// What was gathered has been sent, or is wanted no more.
-    public mutating func clearGathered() { state.pointee.gather.removeAll() }
 
     deinit {
         state.pointee.tearDown()
@@ -40,8 +30,8 @@ struct WorkspaceState {
     var decoder: HeadDecoder
     /// Name-value pairs being submitted, and the values that are made for them.
     var gatherer: FieldGatherer
-    /// Frames whose content stays where it is.
-    var gather = FrameGather()
+    /// For frames whose content stays where it is.
+    var gathers = FrameGathers()
     /// Where `write` puts frames, while it runs.
     var out = ByteWriter(UnsafeMutableRawBufferPointer(start: nil, count: 0))
     /// `now` of the call that runs.
@@ -73,7 +63,7 @@ struct WorkspaceState {
         nghttp2_option_del(options)
         decoder.tearDown()
         gatherer.tearDown()
-        gather.tearDown()
+        gathers.tearDown()
         memory.pointee.tearDown()
         memory.deallocate()
     }

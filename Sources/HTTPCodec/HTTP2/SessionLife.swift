@@ -29,6 +29,7 @@ extension SessionState {
 
     /// The library is deleted; every record goes.
     mutating func tearDown() {
+        clearGathered()
         while let record = records {
             records = record.pointee.next
             dropQueue(record)

@@ -53,6 +53,7 @@ struct SessionState: ~Copyable {
     /// Content that `lend` passes at the moment, and its stream; 0: none.
     var lent = UnsafeRawBufferPointer(start: nil, count: 0)
     var lentStream: Int32 = 0
+    var gather: UnsafeMutablePointer<FrameGather>?
 
     // The connection.
     var failure: HTTP2Fault?
