@@ -33,7 +33,7 @@ extension Head {
 
 /// Writes the head of a response towards the downstream, always as HTTP/1.1 (RFC 9110, 2.5).
 public enum ResponseWriter {
-    /// What `write` adds at most: `transfer-encoding` 28, `connection` 24, `upgrade` 11, the status line 20; rounded up.
+    /// What `write` adds at most: `transfer-encoding` 28 or `content-length: 0` 19, `connection` 24, `upgrade` 11, the status line 20; rounded up.
     static let additionMax = 128
 
     /// Bytes that `write` may need, for `ByteQueue.write(upTo:)`.
@@ -63,7 +63,11 @@ public enum ResponseWriter {
             }
             out.write("connection: upgrade\r\n")
         } else if head.status >= 200 {
-            if plan.writesChunks { out.write("transfer-encoding: chunked\r\n") }
+            if plan.writesChunks {
+                out.write("transfer-encoding: chunked\r\n")
+            } else if plan.framing == .length(0), head.contentLength == nil {
+                out.write("content-length: 0\r\n")
+            }
             if !plan.keepsAlive {
                 out.write("connection: close\r\n")
             } else if plan.minorVersion == 0 {

@@ -205,8 +205,18 @@ MAY_SUCCEED = {
     "fewer streams than we use": says(settings((MAX_CONCURRENT_STREAMS, 0)), *WHOLE, settings((MAX_CONCURRENT_STREAMS, 100))),
     "window shut and opened": says(settings((INITIAL_WINDOW_SIZE, 0)), settings((INITIAL_WINDOW_SIZE, 65535)), *WHOLE),
 }
-BAD = list(DEEDS)
-DEEDS |= MAY_SUCCEED
+#: Right, and short.
+NO_CONTENT = {
+    "nothing but a head": (200, says(head(end=True))),
+    "nothing but a head, length 0": (200, says(head(("content-length", "0"), end=True))),
+    "nothing but a head, created": (201, says(head(end=True, first=literal(":status", "201")))),
+    "nothing but a head, no content": (204, says(head(end=True, first=literal(":status", "204")))),
+    "nothing but a head, not modified": (304, says(head(("content-length", "5"), end=True, first=literal(":status", "304")))),
+    "empty data": (200, says(head(), data(b"", end=True))),
+    "nothing but a head and trailers": (200, says(head(), head(("x-sum", "1"), end=True, first=b""))),
+}
+BAD, ODD = list(DEEDS), list(MAY_SUCCEED)
+DEEDS |= MAY_SUCCEED | {name: deed for name, (_, deed) in NO_CONTENT.items()}
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +271,7 @@ ASK = {"HTTP/1.1": ask_http1, "HTTP/2": ask_http2}
 
 
 @pytest.mark.parametrize("asked", ASK)
-@pytest.mark.parametrize("deed", DEEDS)
+@pytest.mark.parametrize("deed", BAD + ODD)
 def test_a_hostile_server_harms_nobody_else(scene, asked, deed):
     """The client is told within its time, never something whole made of something broken; all others are served as before."""
     ask, path = ASK[asked], "/bad/" + deed.replace(" ", "_")
@@ -273,6 +283,13 @@ def test_a_hostile_server_harms_nobody_else(scene, asked, deed):
     assert ask(scene, "/", "h1.test") == (200, b"good"), "others never notice"
     scene.running()
     eventually(lambda: ask(scene, "/") == (200, b"good"), within=5, what="the endpoint served again")
+
+
+@pytest.mark.parametrize("asked", ASK)
+@pytest.mark.parametrize("deed", NO_CONTENT)
+def test_an_answer_without_content_is_whole(scene, asked, deed):
+    """HTTP/1.1 must be told a length where HTTP/2 just ended, or it waits for the connection's end."""
+    assert ASK[asked](scene, "/bad/" + deed.replace(" ", "_")) == (NO_CONTENT[deed][0], b"")
 
 
 def test_memory_and_sessions_come_back(scene):

@@ -53,7 +53,8 @@ extension Head {
         if number < 200 || number == 204 || number == 304 || answersHead || mayOpenTunnel && number < 300 {
             framing = .none
         } else {
-            framing = decodedFraming(ends: ends)
+            // Without a length HTTP/1.1 would wait for the connection's end.
+            framing = ends ? .length(0) : decodedFraming(ends: false)
             if ends, contentLength ?? 0 != 0 { throw .lengthMismatch }
         }
         byteCount = decoder.bytes.count
