@@ -187,7 +187,15 @@ extension Worker {
     }
 
     /// The upstream's reply is not HTTP as it must be.
-    mutating func replyWasRefused(_ number: UInt32, _ fault: HTTPFault) { answer(number, .badReply(fault)) }
+    mutating func replyWasRefused(_ number: UInt32, _ fault: HTTPFault) {
+        let exchange = exchanges.at(number)
+        if exchange.pointee.passesContent, exchange.pointee.upstreamStream == 0 {
+            // It does not speak HTTP/1.1 after all, if that is what it was taken to speak.
+            let target = exchange.pointee.target
+            http1Memory.forget(high: target.address.high, low: target.address.low, port: target.port)
+        }
+        answer(number, .badReply(fault))
+    }
 
     /// The client has gone away in the middle of an exchange: the upstream need not go on.
     mutating func clientAborted(_ connection: ConnectionPlace, _ index: UInt32) {

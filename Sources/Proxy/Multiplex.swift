@@ -31,6 +31,12 @@ extension Worker {
     /// Puts what is held of the request on a stream of the session, which the table has taken for it.
     private mutating func submit(_ number: UInt32, _ exchange: ExchangePlace, _ place: UInt32, _ message: Message) {
         let session = sessions.at(place)
+        if exchange.pointee.asksForUpgrade, !session.pointee.codec.hasHeardSettings {
+            // Whether the server takes it on a stream, only its SETTINGS tell (RFC 8441, 3).
+            let key = sessionTable.key(of: place)
+            leaveStream(of: place)
+            return awaitStream(number, exchange, connections.at(exchange.pointee.downstream), key)
+        }
         let bytes = takeUp(exchange, message)
         let content = heldContent(exchange)
         let isEnded = exchange.pointee.requestIsEnded && exchange.pointee.heldTrailersAt == 0
@@ -137,8 +143,10 @@ extension Worker {
             let exchange = exchanges.at(number)
             settlePending(number, exchange, connections.at(exchange.pointee.downstream))
             submit(number, exchange, place, .held)
-            guard exchanges.isOccupied(number), exchange.pointee.reach == .connected else { continue }
-            requestMayContinue(number)
+            guard exchanges.isOccupied(number) else { continue }
+            // It waits again: not before the session's next turn is there more to say.
+            if exchange.pointee.reach == .session { return }
+            if exchange.pointee.reach == .connected { requestMayContinue(number) }
         }
     }
 }

@@ -56,8 +56,8 @@ enum SessionDrain: UInt8 {
 enum SessionEnding {
     /// It could not be opened, or has broken.
     case failed(UpstreamFailure)
-    /// The server has answered HTTP/2 with something else.
-    case notSpoken
+    /// The server has answered HTTP/2 with something else, or by closing the connection.
+    case notSpoken(hasAnswered: Bool)
     /// Nobody needs it any more.
     case retired
 }

@@ -144,7 +144,7 @@ extension Worker {
     /// The server has closed the connection, or it broke.
     mutating func upstreamSessionEnded(_ connection: ConnectionPlace, _ index: UInt32) {
         let session = sessions.at(connection.pointee.session)
-        if !session.pointee.codec.hasHeardSettings { return dropSession(connection, index, .notSpoken) }
+        if !session.pointee.codec.hasHeardSettings { return dropSession(connection, index, .notSpoken(hasAnswered: false)) }
         if !session.pointee.codec.isDraining { ledger.count(.http2RetiredPeerClosed) }
         drop(connection, index)
     }
@@ -152,7 +152,7 @@ extension Worker {
     /// The server has broken the protocol, or never spoken it. What we have to say about it goes out if it can at once.
     mutating func upstreamSessionFailed(_ connection: ConnectionPlace, _ index: UInt32, _ fault: HTTP2Fault) {
         let session = sessions.at(connection.pointee.session)
-        if !session.pointee.codec.hasHeardSettings { return dropSession(connection, index, .notSpoken) }
+        if !session.pointee.codec.hasHeardSettings { return dropSession(connection, index, .notSpoken(hasAnswered: true)) }
         ledger.count(.http2RetiredFault)
         ledger.count(.http2GoAwaysSentUpstream)
         let count = session.pointee.codec.write(into: writeMemory)
@@ -173,18 +173,18 @@ extension Worker {
         let session = sessions.at(place)
         let ending = session.pointee.ending
         sessionTable.giveUp(place, now: now)
-        if case .notSpoken = ending { noteNotSpoken(session) }
+        if case .notSpoken(let hasAnswered) = ending { noteNotSpoken(session, hasAnswered: hasAnswered) }
         while session.pointee.firstExchange != nobody { streamWasLost(session.pointee.firstExchange, session) }
         while let number = sessionTable.takeStranded(by: place) { strand(number, ending, isDeclared: session.pointee.isDeclared) }
         sessionTable.remove(place, now: now)
         sessions.remove(at: place)
     }
 
-    private mutating func noteNotSpoken(_ session: SessionPlace) {
+    private mutating func noteNotSpoken(_ session: SessionPlace, hasAnswered: Bool) {
         ledger.count(.http2NotSpoken)
         guard !session.pointee.isDeclared else { return }
         let target = session.pointee.target
-        http1Memory.remember(high: target.address.high, low: target.address.low, port: target.port, now: now)
+        http1Memory.remember(high: target.address.high, low: target.address.low, port: target.port, hasAnswered: hasAnswered, now: now)
     }
 
     private mutating func streamWasLost(_ number: UInt32, _ session: SessionPlace) {
@@ -203,7 +203,8 @@ extension Worker {
         let exchange = exchanges.at(number)
         let connection = connections.at(exchange.pointee.downstream)
         switch ending {
-        case .notSpoken where !isDeclared:
+        case .notSpoken where !isDeclared || exchange.pointee.asksForUpgrade:
+            // Nothing of it was sent. An upgrade is HTTP/1.1's own, whatever else the port speaks.
             settlePending(number, exchange, connection)
             exchange.pointee.wantsStream = false
             sendAsHTTP1(number, exchange, connection, .held, mayReuse: true)

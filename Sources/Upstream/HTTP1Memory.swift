@@ -5,7 +5,9 @@ import EventLoop
 /// A fixed number of places, found by hash: one endpoint may push out another, which is then asked again. Forgetting is never wrong.
 public struct HTTP1Memory: ~Copyable {
     /// How long an answer is believed: a server that has learned HTTP/2 with an update is found out within that time.
-    public static let lastsNanoseconds: Nanoseconds = 300_000_000_000
+    public static let answerLastsNanoseconds: Nanoseconds = 300_000_000_000
+    /// How long a connection closed without a word is: some servers mean the same by it, others were just about to end.
+    public static let silenceLastsNanoseconds: Nanoseconds = 10_000_000_000
     /// Endpoints remembered at a time.
     static let placeCount = 4_096
 
@@ -21,8 +23,16 @@ public struct HTTP1Memory: ~Copyable {
     public init() {}
 
     /// The endpoint speaks HTTP/1.1 only, as seen at `now`.
-    public mutating func remember(high: UInt64, low: UInt64, port: UInt16, now: Nanoseconds) {
-        places[Self.place(high, low, port)] = Place(high: high, low: low, port: port, until: now + Self.lastsNanoseconds)
+    /// - Parameter hasAnswered: it has said something that is not HTTP/2; otherwise it has only closed the connection.
+    public mutating func remember(high: UInt64, low: UInt64, port: UInt16, hasAnswered: Bool, now: Nanoseconds) {
+        let lasts = hasAnswered ? Self.answerLastsNanoseconds : Self.silenceLastsNanoseconds
+        places[Self.place(high, low, port)] = Place(high: high, low: low, port: port, until: now + lasts)
+    }
+
+    /// The endpoint does not speak HTTP/1.1 either: it is asked anew.
+    public mutating func forget(high: UInt64, low: UInt64, port: UInt16) {
+        let place = places.base + Self.place(high, low, port)
+        if place.pointee.port == port && place.pointee.low == low && place.pointee.high == high { place.pointee = Place() }
     }
 
     /// Whether that is known of the endpoint at this time.

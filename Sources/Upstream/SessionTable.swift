@@ -111,6 +111,8 @@ public struct SessionTable: ~Copyable {
             let place = sessions.base + Int(session)
             if place.pointee.standing == .open {
                 open += 1
+                // A peer that takes none for now would take none on another connection either.
+                if place.pointee.streamsMax == 0 { return false }
                 if UInt64(place.pointee.streams) * 100 < UInt64(place.pointee.streamsMax) * Self.openAheadPercent { return false }
             }
             session = place.pointee.next

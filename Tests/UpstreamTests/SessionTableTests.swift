@@ -276,10 +276,10 @@ import Testing
         var memory = HTTP1Memory()
         let empty = memory.knows(high: 0, low: 0, port: 0, now: 0)
         #expect(!empty, "an empty place is no fact")
-        memory.remember(high: 1, low: 2, port: 80, now: 100)
-        let last = memory.knows(high: 1, low: 2, port: 80, now: 99 + HTTP1Memory.lastsNanoseconds)
+        memory.remember(high: 1, low: 2, port: 80, hasAnswered: true, now: 100)
+        let last = memory.knows(high: 1, low: 2, port: 80, now: 99 + HTTP1Memory.answerLastsNanoseconds)
         #expect(last)
-        let past = memory.knows(high: 1, low: 2, port: 80, now: 100 + HTTP1Memory.lastsNanoseconds)
+        let past = memory.knows(high: 1, low: 2, port: 80, now: 100 + HTTP1Memory.answerLastsNanoseconds)
         #expect(!past)
         let otherPort = memory.knows(high: 1, low: 2, port: 81, now: 101)
         #expect(!otherPort)
@@ -287,9 +287,25 @@ import Testing
         #expect(!otherAddress)
     }
 
+    @Test func aCloseWithoutAWordIsSoonForgotten() {
+        var memory = HTTP1Memory()
+        memory.remember(high: 1, low: 2, port: 80, hasAnswered: false, now: 100)
+        let soon = memory.knows(high: 1, low: 2, port: 80, now: 101)
+        #expect(soon)
+        let later = memory.knows(high: 1, low: 2, port: 80, now: 100 + HTTP1Memory.silenceLastsNanoseconds)
+        #expect(!later)
+        memory.remember(high: 1, low: 2, port: 80, hasAnswered: true, now: 100)
+        memory.forget(high: 1, low: 2, port: 81)
+        let other = memory.knows(high: 1, low: 2, port: 80, now: 101)
+        #expect(other)
+        memory.forget(high: 1, low: 2, port: 80)
+        let forgotten = memory.knows(high: 1, low: 2, port: 80, now: 101)
+        #expect(!forgotten)
+    }
+
     @Test func aFloodOfEndpointsCostsOldOnesAndNoMemory() {
         var memory = HTTP1Memory()
-        for number in UInt64(0)..<100_000 { memory.remember(high: 7, low: number, port: 1, now: 0) }
+        for number in UInt64(0)..<100_000 { memory.remember(high: 7, low: number, port: 1, hasAnswered: true, now: 0) }
         var known = 0
         for number in UInt64(0)..<100_000 where memory.knows(high: 7, low: number, port: 1, now: 1) { known += 1 }
         #expect(known > 0 && known <= HTTP1Memory.placeCount)
@@ -328,5 +344,19 @@ extension SessionTableTests {
         table.opened(2, streamsMax: nil)
         let first = table.take(key), second = table.take(key)
         #expect(first == 2 && second == nil)
+    }
+
+    @Test func aPeerThatTakesNoneIsWaitedFor() {
+        var table = SessionTable(sessionCapacity: 8, exchangeCapacity: 64)
+        table.open(1, key)
+        table.opened(1, streamsMax: 0)
+        let taken = table.take(key)
+        #expect(taken == nil)
+        table.wait(3, for: key)
+        let wants = table.wantsOpening(key, now: 0)
+        #expect(!wants)
+        table.allow(1, streamsMax: 5)
+        let served = table.serveWaiter(with: 1)
+        #expect(served == 3)
     }
 }
