@@ -11,7 +11,7 @@ extension Worker {
         let connection = connections.at(index)
         let isInStep = exchange.pointee.requestPhase == .complete
         let staysOpen = exchange.pointee.keepsAlive && isInStep && drainUntil == nil
-        sendReplyEnd(exchange)
+        guard sendReplyEnd(number, exchange) else { return }
         ledger.recordRequest(exchange, of: pods.budgets.base[Int(connection.pointee.pod)].slot, now: now)
         releaseUpstream(exchange, mayRest: exchange.pointee.upstreamKeepsAlive && isInStep)
         let isStream = exchange.pointee.downstreamStream != 0

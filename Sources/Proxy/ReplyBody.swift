@@ -41,7 +41,7 @@ extension Worker {
                 case .starved where decoder.isAtTrailers:
                     let section = UnsafeRawBufferPointer(rebasing: bytes[consumed...])
                     guard let count = try decoder.takeTrailers(section, into: &head) else { return consumed }
-                    if head.fieldCount > 0 { sendReplyTrailers(number, section) }
+                    if head.fieldCount > 0, !sendReplyTrailers(number, section) { return nil }
                     return endReply(number, extra: consumed + count < bytes.count)
                 case .trailer, .starved: return consumed
                 case .complete: return endReply(number, extra: consumed < bytes.count)

@@ -39,8 +39,7 @@ extension Worker {
 
     /// The fields behind the content, decoded from `bytes` into the worker's head. They end the exchange.
     mutating func passReplyTrailers(_ number: UInt32, _ bytes: UnsafeRawBufferPointer) {
-        sendReplyTrailers(number, bytes)
-        finish(number)
+        if sendReplyTrailers(number, bytes) { finish(number) }
     }
 
     // MARK: The client's side
@@ -104,36 +103,47 @@ extension Worker {
         return true
     }
 
-    mutating func sendReplyTrailers(_ number: UInt32, _ bytes: UnsafeRawBufferPointer) {
+    /// - Returns: false when the exchange has ended, for they could not be sent.
+    mutating func sendReplyTrailers(_ number: UInt32, _ bytes: UnsafeRawBufferPointer) -> Bool {
         let exchange = exchanges.at(number)
         let connection = connections.at(exchange.pointee.downstream)
         if exchange.pointee.isGRPC { noteGRPCStatus(exchange, bytes) }
-        guard !exchange.pointee.replyIsEnded else { return }
+        guard !exchange.pointee.replyIsEnded else { return true }
         again(connection, exchange.pointee.downstream)
         if exchange.pointee.downstreamStream != 0 {
             sessions.at(connection.pointee.session).pointee.codec.submitTrailers(exchange.pointee.downstreamStream, head, of: bytes)
             exchange.pointee.replyIsEnded = true
         } else {
-            guard connection.pointee.output.reserve(TrailerWriter.bytesMax(head)) else { return }
-            var writer = ByteWriter(connection.pointee.output.writable)
-            guard TrailerWriter.write(head, of: bytes, to: &writer) else { return }
-            connection.pointee.output.commit(writer.count)
+            var isWritten = false
+            if connection.pointee.output.reserve(TrailerWriter.bytesMax(head)) {
+                var writer = ByteWriter(connection.pointee.output.writable)
+                isWritten = TrailerWriter.write(head, of: bytes, to: &writer)
+                if isWritten { connection.pointee.output.commit(writer.count) }
+            }
+            guard isWritten else {
+                giveUpReply(number)
+                return false
+            }
             exchange.pointee.replyIsEnded = true
         }
+        return true
     }
 
     /// The end of the reply towards the client, unless its last part has told it already.
-    mutating func sendReplyEnd(_ exchange: ExchangePlace) {
-        guard !exchange.pointee.replyIsEnded else { return }
-        exchange.pointee.replyIsEnded = true
+    /// - Returns: false when the exchange has ended otherwise, for the end could not be sent.
+    mutating func sendReplyEnd(_ number: UInt32, _ exchange: ExchangePlace) -> Bool {
+        guard !exchange.pointee.replyIsEnded else { return true }
         let index = exchange.pointee.downstream
         let connection = connections.at(index)
         if exchange.pointee.downstreamStream != 0 {
             sessions.at(connection.pointee.session).pointee.codec.end(exchange.pointee.downstreamStream)
-        } else {
-            _ = connection.pointee.output.write(upTo: 8) { $0.write("0\r\n\r\n") }
+        } else if !connection.pointee.output.write(upTo: 8, { $0.write("0\r\n\r\n") }) {
+            giveUpReply(number)
+            return false
         }
+        exchange.pointee.replyIsEnded = true
         again(connection, index)
+        return true
     }
 
     private mutating func queueHead(_ bytes: UnsafeRawBufferPointer, _ plan: ResponsePlan, on connection: ConnectionPlace) -> Bool {
