@@ -95,6 +95,8 @@ struct Exchange: ~Copyable {
     var chance: (UInt64, UInt64, UInt64) = (0, 0, 0)
     /// What waits for the upstream to be connected.
     var unsent = ByteQueue(capacityMax: WorkerSizes.outputBytesMax)
+    /// Memory of what waits, charged to the pod.
+    var charged: Int32 = 0
     /// Content of the request that its stream has delivered and not got its window back for: the upstream is behind.
     var unconsumedRequest: Int32 = 0
     /// Bytes were handed to the kernel in this attempt.

@@ -56,6 +56,7 @@ extension Worker {
             leavePipe(connection)
             connection.pointee.exchange = nobody
         } else {
+            charge(exchange, connection, 0)
             leaveSession(number, exchange, connection)
         }
         exchanges.remove(at: number)

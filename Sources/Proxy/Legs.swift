@@ -27,6 +27,7 @@ extension Worker {
         let connection = connections.at(exchange.pointee.downstream)
         if !exchange.pointee.early.isEmpty { passEarly(exchange) }
         if exchange.pointee.downstreamStream != 0 {
+            chargeHeld(exchange, connection)
             guard exchange.pointee.unconsumedRequest > 0 else { return }
             sessions.at(connection.pointee.session).pointee.codec.consumed(exchange.pointee.downstreamStream, Int(exchange.pointee.unconsumedRequest))
             exchange.pointee.unconsumedRequest = 0

@@ -17,7 +17,8 @@ extension Worker {
 
         if upstream.pointee.input.isEmpty && maySpliceReply(exchange) && spliceReply(number, exchange, upstream, index) { return }
         if upstream.pointee.input.isEmpty {
-            let wanted = readBytes(connection.pointee.pod, shift: exchange.pointee.replyReadShift)
+            var wanted = readBytes(connection.pointee.pod, shift: exchange.pointee.replyReadShift)
+            if exchange.pointee.downstreamStream != 0 { wanted = min(wanted, max(replyRoom(exchange), WorkerSizes.streamReadBytesMin)) }
             switch EventLoop.receive(upstream.pointee.descriptor, into: receiveMemory, count: wanted) {
             case .moved(let count):
                 if count < wanted && !upstream.pointee.hasEnded { upstream.pointee.canRead = false }

@@ -11,7 +11,7 @@ extension Worker {
             beginStream(stream, bytes, ends: ends, connection, index, session)
         case .data(let stream, let owner, let content, let ends):
             guard owner != 0 else { return session.pointee.codec.consumed(stream, content.count) }
-            takeContent(owner - 1, stream, content, ends: ends, session)
+            takeContent(owner - 1, stream, content, ends: ends, connection, session)
         case .ended(_, let owner):
             guard owner != 0 else { return }
             requestEnded(owner - 1)
@@ -68,14 +68,16 @@ extension Worker {
         passRequestHead(number, bytes, ends: ends)
     }
 
-    private mutating func takeContent(_ number: UInt32, _ stream: Int32, _ content: UnsafeRawBufferPointer, ends: Bool, _ session: SessionPlace) {
+    private mutating func takeContent(_ number: UInt32, _ stream: Int32, _ content: UnsafeRawBufferPointer, ends: Bool, _ connection: ConnectionPlace, _ session: SessionPlace) {
         let exchange = exchanges.at(number)
         let token = exchanges.token(at: number)
         exchange.pointee.requestContent &+= content.count
         guard exchange.pointee.requestContent <= limits.body.bodyBytesMax else { return answer(number, .requestBody(.bodyTooLarge)) }
+        if exchange.pointee.reach != .connected, isOverBudget(connection.pointee.pod) { return answer(number, .bufferBudgetSpent) }
         if ends { requestEnded(number) }
         passRequestContent(number, content, ends: ends)
         guard exchanges.find(token) != nil else { return }
+        chargeHeld(exchange, connection)
         if requestRoom(exchange) > 0 {
             session.pointee.codec.consumed(stream, content.count)
             if !exchange.pointee.replyHasBegun && !ends { setDeadline(exchange, number, milliseconds: limits.stallMilliseconds) }

@@ -233,6 +233,19 @@ struct Worker: ~Copyable {
         connection.pointee.charged = held
     }
 
+    /// The same for a stream's request that waits with its exchange.
+    @inline(__always) func chargeHeld(_ exchange: ExchangePlace, _ connection: ConnectionPlace) {
+        charge(exchange, connection, Int32(truncatingIfNeeded: exchange.pointee.unsent.capacity &+ exchange.pointee.early.capacity))
+    }
+
+    @inline(__always) func charge(_ exchange: ExchangePlace, _ connection: ConnectionPlace, _ held: Int32) {
+        guard held != exchange.pointee.charged else { return }
+        let budget = pods.budgets.base + Int(connection.pointee.pod)
+        budget.pointee.bufferedBytes &+= Int(held &- exchange.pointee.charged)
+        ledger.showBuffered(Int(held &- exchange.pointee.charged), of: budget.pointee.slot)
+        exchange.pointee.charged = held
+    }
+
     func isOverBudget(_ pod: UInt32) -> Bool { pods.budgets.base[Int(pod)].bufferedBytes >= limits.bufferedBytesPerPodMax }
 
     /// How much of a body one go may read.
