@@ -75,7 +75,7 @@ struct StreamQueue {
         var end: Int32 = 0
     }
     private static let headerBytes = 16
-    private static let contentBytes = 4_096 - 16 - headerBytes
+    private static let contentBytes = FrameMemory.pieceBytesMax - headerBytes
 
     private var first: UnsafeMutableRawPointer?
     private var last: UnsafeMutableRawPointer?
@@ -145,8 +145,8 @@ struct StreamTable {
     private var mask = -1
     private(set) var count = 0
 
-    /// Numbers of one side follow each other: side by side they would be one run, all of which each removal had to look through.
-    @inline(__always) private func place(_ id: Int32) -> Int { Int(UInt32(bitPattern: id) &* 0x9E37_79B1 &>> 12) & mask }
+    /// Numbers come in sequence: scattered, so that they do not form one long run that every removal walks over.
+    @inline(__always) private func place(_ id: Int32) -> Int { Int((UInt32(bitPattern: id) &* 0x9E37_79B1) &>> 12) & mask }
 
     @inline(__always) subscript(_ id: Int32) -> UnsafeMutablePointer<StreamRecord>? {
         guard let slots else { return nil }
