@@ -6,6 +6,14 @@ public enum HTTPMethod: UInt8, Sendable, CaseIterable {
     /// Any other token; passed on as it came.
     case other
 
+    /// Whether a request without content should say so (RFC 9110, 8.6): some HTTP/1.1 servers answer 411 otherwise.
+    @inlinable var expectsContent: Bool {
+        switch self {
+        case .post, .put, .patch: true
+        case .get, .head, .delete, .connect, .options, .trace, .other: false
+        }
+    }
+
     /// Whether a request may be sent again after a connection broke (RFC 9110, 9.2.2).
     @inlinable public var isIdempotent: Bool {
         switch self {

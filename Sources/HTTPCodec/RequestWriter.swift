@@ -76,6 +76,7 @@ public enum RequestWriter {
         if !keepsRequestID { writeRequestID(forwarding.random, to: &out) }
         if !keepsTrace { writeTraceparent(forwarding.random, to: &out) }
         if case .chunked = head.framing { out.write("transfer-encoding: chunked\r\n") }
+        if head.isHTTP2, head.framing == .none, head.method.expectsContent { out.write("content-length: 0\r\n") }
         let upgrades = forwarding.keepsUpgrade && head.asksForUpgrade
         if upgrades {
             writeUpgrade(head, base, to: &out)

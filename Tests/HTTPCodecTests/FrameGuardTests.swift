@@ -136,6 +136,8 @@ import Testing
             // We reset, for the client made us: the same attack by other means.
             (.rapidReset, limits.resets.burst, { headers($0 * 2 + 1, plainRequest, ends: false) + frame(8, 0, $0 * 2 + 1, [0, 0, 0, 0]) }, []),
             (.rapidReset, limits.resets.burst, { headers($0 * 2 + 1, [("x", "y")]) }, []),
+            // Too large to serve, and answered: work all the same.
+            (.rapidReset, limits.resets.burst, { headers($0 * 2 + 1, plainRequest + (0..<97).map { _ in ("x", "") }) }, []),
             (.controlFlood, limits.controls.burst, { _ in ping }, []),
             (.controlFlood, limits.controls.burst, { _ in frame(4, 0, 0) }, []),
             (.controlFlood, limits.controls.burst, { _ in frame(0xBB, 0, 0) }, []),

@@ -144,7 +144,7 @@ import Testing
         both.settle()
         guard case .head(_, let request, _) = both.server.news().first else { Issue.record("no head"); return }
         #expect(request.value("expect") == "100-continue")
-        both.server.session.submitContinue(stream)
+        try both.server.respond(stream, "HTTP/1.1 100 Continue\r\n\r\n")
         try both.server.respond(stream, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
         try both.server.respond(stream, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", ends: true)
         both.settle()

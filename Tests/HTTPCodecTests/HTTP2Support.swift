@@ -82,7 +82,6 @@ final class End {
     }
 
     func room(_ stream: Int32) -> Int { session.room(stream) }
-    var hasEarlyAnswers: Bool { session.hasEarlyAnswers }
     func check() { _ = session.check(now: now) }
     var openStreams: Int { session.openStreams }
     var hasEvents: Bool { session.hasEvents }

@@ -12,11 +12,13 @@ import Testing
 
         init(_ head: ParsedHead) {
             start = head.status == 0 ? "\(head.method) \(head.target) \(head.authority)" : "\(head.status)"
-            framing = head.framing
+            // A request without content may say so or not.
+            framing = head.status == 0 && head.framing.isEmpty ? .none : head.framing
             let written: Set<String> = ["host", "connection", "te", "transfer-encoding", "x-request-id", "traceparent", "x-forwarded-proto"]
             fields = head.fields.compactMap { line in
                 let colon = line.firstIndex(of: ":")!
                 let name = line[..<colon].lowercased()
+                if head.status == 0, name == "content-length", head.framing.isEmpty { return nil }
                 return written.contains(name) ? nil : name + line[colon...]
             }.sorted()
         }

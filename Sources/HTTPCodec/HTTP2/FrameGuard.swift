@@ -118,7 +118,9 @@ struct FrameGuard {
     // Floods.
 
     mutating func mayReset(_ limits: HTTP2Limits, _ now: UInt64) -> Bool { resets.take(limits.resets, now: now) }
-    mutating func mayControl(_ limits: HTTP2Limits, _ now: UInt64) -> Bool { controls.take(limits.controls, now: now) }
+    mutating func mayControl(_ limits: HTTP2Limits, _ now: UInt64, count: Int = 1) -> Bool {
+        controls.take(limits.controls, now: now, count: Int32(truncatingIfNeeded: count))
+    }
     mutating func mayPrioritise(_ limits: HTTP2Limits, _ now: UInt64) -> Bool { priorities.take(limits.priorities, now: now) }
     mutating func mayUpdateWindow(_ limits: HTTP2Limits, _ now: UInt64) -> Bool { windowUpdates.take(limits.windowUpdates, now: now) }
 

@@ -120,7 +120,9 @@ extension SessionState {
         guard header.length == 4 else { return .fault(.badFrameSize) }
         if frames.isIdle(header.stream) { return .fault(.idleStream) }
         if isServer, !frames.mayReset(limits, now) { return .fault(.rapidReset) }
-        return table[header.stream] == nil ? .drop : .feed
+        if table[header.stream] != nil { return .feed }
+        // A server may reset what we asked for; what is gone it can only reset to keep us busy.
+        return isServer || frames.mayControl(limits, now) ? .drop : .fault(.controlFlood)
     }
 
     private mutating func judgeSettings(_ header: FrameHeader, _ payload: UnsafeRawPointer, now: UInt64) -> FrameVerdict {
@@ -142,6 +144,8 @@ extension SessionState {
             case NGHTTP2_SETTINGS_ENABLE_PUSH.rawValue:
                 guard value == 0 || isServer && value == 1 else { return .fault(.badSetting) }
             case NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE.rawValue:
+                // Every open stream is looked at: that has its price.
+                guard frames.mayControl(limits, now, count: openStreams / 64) else { return .fault(.controlFlood) }
                 guard value <= 0x7FFF_FFFF, mayChangeInitialWindow(to: Int(value)) else { return .fault(.badInitialWindow) }
             case NGHTTP2_SETTINGS_MAX_FRAME_SIZE.rawValue:
                 guard value >= 16_384, value <= 16_777_215 else { return .fault(.badSetting) }

@@ -87,9 +87,9 @@ struct FloodMeter {
         filledAt = now
     }
 
-    /// Takes one. False: the allowance is used up.
-    @inline(__always) mutating func take(_ allowance: Allowance, now: UInt64) -> Bool {
-        left &-= 1
+    /// Takes one, or as many as the frame is worth. False: the allowance is used up.
+    @inline(__always) mutating func take(_ allowance: Allowance, now: UInt64, count: Int32 = 1) -> Bool {
+        left &-= count
         return left >= 0 || refill(allowance, now: now)
     }
 

@@ -113,14 +113,6 @@ public struct HTTP2Session: ~Copyable {
         }
     }
 
-    /// Submits our own `100`.
-    public mutating func submitContinue(_ stream: Int32) {
-        guard let record = state.pointee.live(stream), !record.pointee.sentHead else { return }
-        state.pointee.workspace.pointee.gatherer.begin()
-        state.pointee.workspace.pointee.gatherer.addStatus(100)
-        state.pointee.submitHead(record, ends: false, isInterim: true)
-    }
-
     /// Queues content: all of it, unless the queue would exceed `HTTP2Limits.queueBytesHardMax`. Who gives only while `room`
     /// is above 0 never gets there. When room has run out, `nextWritable` names the owner once there is some again.
     /// - Returns: bytes taken; 0 for a stream that is gone or has ended.

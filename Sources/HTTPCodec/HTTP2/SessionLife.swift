@@ -98,9 +98,6 @@ extension HTTP2Session {
     /// - Returns: whether owners have to be told: write, then ask `next`.
     public mutating func check(now: UInt64) -> Bool { state.pointee.resetOverdue(now: now) }
 
-    /// Streams were answered before their request had ended: `check` after `HTTP2Limits.answeredNanosecondsMax`.
-    public var hasEarlyAnswers: Bool { state.pointee.earlyAnswers > 0 }
-
     /// Gives buffers back: for a connection at rest.
     public mutating func shrink() {
         state.pointee.partial.releaseIfEmpty()

@@ -197,6 +197,7 @@ extension SessionState {
         if record.pointee.bytesPromised >= 0 {
             record.pointee.bytesPromised &-= content.count
             if record.pointee.bytesPromised < 0 || ends && record.pointee.bytesPromised != 0 {
+                guard frames.mayReset(limits, workspace.pointee.now) || !isServer else { return failing(.rapidReset) }
                 return refuse(record, .lengthMismatch)
             }
         }
@@ -291,11 +292,10 @@ extension SessionState {
         } catch {
             // What is only too large can be answered; what is malformed cannot be trusted to end where it seems to.
             let mayAnswer = isServer && workspace.pointee.decoder.kind == .request && (error.status == 431 || error.status == 414)
-            if mayAnswer { return .refused(stream: id, owner: owner, error, isOpen: true) }
-            guard frames.mayReset(limits, now) || !isServer else {
-                fail(.rapidReset)
-                hasToldFailure = true
-                return .fault(.rapidReset)
+            guard frames.mayReset(limits, now) || !isServer else { return failing(.rapidReset) }
+            if mayAnswer {
+                record.pointee.wasRefused = true
+                return .refused(stream: id, owner: owner, error, isOpen: true)
             }
             return refuse(record, error)
         }

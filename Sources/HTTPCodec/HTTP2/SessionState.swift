@@ -40,8 +40,6 @@ struct SessionState: ~Copyable {
     var writableLast: UnsafeMutablePointer<StreamRecord>?
     /// Streams that are open: in the table and not resetting.
     var openStreams = 0
-    /// Streams that were answered before their request had ended, and may still end it.
-    var earlyAnswers = 0
     var queuedBytes = 0
     var heldBytes = 0
     /// Bytes of the connection's window that are not given back while too much is held.
@@ -91,7 +89,6 @@ struct SessionState: ~Copyable {
     /// Forgets a stream. Nobody may hold its record any more.
     mutating func free(_ record: UnsafeMutablePointer<StreamRecord>) {
         if record.pointee.isInWritable { removeWritable(record) }
-        if record.pointee.answeredAt != 0 { earlyAnswers &-= 1 }
         dropQueue(record)
         settle(record, record.pointee.held)
         if let previous = record.pointee.previous { previous.pointee.next = record.pointee.next } else { records = record.pointee.next }
@@ -208,7 +205,7 @@ struct SessionState: ~Copyable {
         if !record.pointee.isResetting { openStreams &-= 1 }
         let isClean = record.pointee.peerEnded && record.pointee.sentEnd
         if !record.pointee.isResetting { frames.remember(id, isClean ? .ended : .resetByPeer) }
-        if isClean { frames.earnStream(limits) }
+        if isClean, !record.pointee.wasRefused { frames.earnStream(limits) }
         record.pointee.closeCode = code
         if record == feeding {
             record.pointee.isClosed = true

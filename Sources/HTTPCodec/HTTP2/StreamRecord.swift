@@ -17,6 +17,8 @@ struct StreamRecord {
     // Receiving.
     /// The request, or the final response, has come.
     var sawHead = false
+    /// The head was refused with an answer; no honest work.
+    var wasRefused = false
     /// END_STREAM has come.
     var peerEnded = false
     /// Content bytes that Content-Length still promises; -1 without one.
