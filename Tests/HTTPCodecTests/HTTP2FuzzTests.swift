@@ -53,11 +53,12 @@ import Testing
                 }
             }
             let stream = Int32([1, 3, 5, 7].randomElement(using: &random)!)
-            switch Int.random(in: 0..<12, using: &random) {
+            switch Int.random(in: 0..<13, using: &random) {
             case 0 where role == .client:
                 _ = try? end.request("POST / HTTP/1.1\r\nHost: a\r\nCookie: a=b; c=d\r\n\r\n", ends: Bool.random(using: &random))
             case 1 where role == .server: try? end.respond(stream, "HTTP/1.1 200 OK\r\nx: y\r\n\r\n", ends: Bool.random(using: &random))
             case 2: end.append(stream, "some content")
+            case 11: sent += end.lend(stream, String(repeating: "l", count: Int.random(in: 1...30_000, using: &random)), ends: Bool.random(using: &random))
             case 3: end.session.end(stream)
             case 4:
                 if end.session.owner(stream) != 0 { gone.insert(stream) }

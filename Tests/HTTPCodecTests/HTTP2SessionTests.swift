@@ -205,4 +205,31 @@ import HTTPCodec
         #expect(answer.status == 101 && answer.value("sec-websocket-accept") == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
         #expect(back.last == .data(1, "frame", ends: false))
     }
+
+    /// Content that is lent is not lost where the window ends, nor when the stream is reset with frames of it decided on.
+    @Test func lentContentArrivesWhole() throws {
+        let both = Joined()
+        let stream = try both.client.request(get)
+        both.settle()
+        both.server.session.setOwner(stream, 9)
+        try both.server.respond(stream, "HTTP/1.1 200 OK\r\n\r\n")
+        both.settle()
+        _ = both.client.news()
+        let content = String((0..<400_000).map { Character(UnicodeScalar(UInt8(97 + $0 % 26))) })
+        both.client.receive(both.server.lend(stream, content, ends: true))
+        both.settle()
+        var arrived = ""
+        for told in both.client.news() { if case .data(_, let piece, _) = told { arrived += piece } }
+        #expect(arrived == content)
+        #expect(both.client.openStreams == 0 && both.server.openStreams == 0)
+
+        // More than one gathering has room for, and then a reset from our side.
+        let second = try both.client.request(get)
+        both.settle()
+        try both.server.respond(second, "HTTP/1.1 200 OK\r\n\r\n")
+        for _ in 0..<40 { both.client.receive(both.server.lend(second, String(repeating: "y", count: 5_000), ends: false)) }
+        both.server.session.reset(second, .cancel)
+        both.settle()
+        #expect(both.client.news().last == .reset(second, .cancel, wasProcessed: true))
+    }
 }

@@ -1,4 +1,5 @@
 import Bytes
+import Glibc
 import HTTPCodec
 
 /// An event as plain values, so that it outlives the bytes it points into.
@@ -121,6 +122,18 @@ final class End {
     @discardableResult func append(_ stream: Int32, _ content: String) -> Int {
         let bytes = Array(content.utf8)
         return bytes.withUnsafeBytes { session.append(stream, $0) }
+    }
+
+    /// Lends content, and returns the frames that were gathered with it.
+    func lend(_ stream: Int32, _ content: String, ends: Bool) -> [UInt8] {
+        let bytes = Array(content.utf8)
+        return bytes.withUnsafeBytes { content in
+            _ = session.lend(stream, content, ends: ends)
+            var sent: [UInt8] = []
+            if let gathered = session.gathered { for piece in gathered.pieces { sent += UnsafeRawBufferPointer(start: piece.iov_base, count: piece.iov_len) } }
+            session.clearGathered()
+            return sent
+        }
     }
 
     /// Trailers, given as field lines of a head.

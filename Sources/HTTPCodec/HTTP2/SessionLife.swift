@@ -30,6 +30,7 @@ extension SessionState {
     /// The library is deleted; every record goes.
     mutating func tearDown() {
         clearGathered()
+        clearGathered()
         while let record = records {
             records = record.pointee.next
             dropQueue(record)

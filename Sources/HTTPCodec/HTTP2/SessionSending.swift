@@ -37,6 +37,8 @@ extension SessionState {
         _ frame: UnsafePointer<nghttp2_frame>, _ header: UnsafeRawPointer, _ count: Int, _ record: UnsafeMutablePointer<StreamRecord>
     ) -> Int32 {
         if record.pointee.id == lentStream { return sendLent(header, count) }
+        // The frame was decided on earlier, found no room, and its stream was reset since: the library gives it up.
+        guard record.pointee.queue.count >= count else { return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue }
         guard workspace.pointee.out.remaining >= 9 &+ count else { return NGHTTP2_ERR_WOULDBLOCK.rawValue }
         workspace.pointee.out.write(header, count: 9)
         guard let target = workspace.pointee.out.leave(count) else { return NGHTTP2_ERR_WOULDBLOCK.rawValue }
