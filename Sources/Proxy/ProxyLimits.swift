@@ -104,6 +104,8 @@ enum WorkerSizes {
     /// The step above the largest read: through a pipe. A move that brings less than this was not worth one.
     static let spliceShift = readShiftMax + 1
     static let spliceBytesLeast = 32 * 1024
+    /// A gRPC deadline farther away than 30 days is none; what a wheel's ticks can count ends at 397.
+    static let callNanosecondsMax: UInt64 = 30 * 86_400 * 1_000_000_000
     /// One read of a reply whose stream has hardly any room: two thousand streams that nobody reads must not fill their pod's budget.
     static let streamReadBytesMin = 4 * 1024
     /// One read where a head is expected. It bounds what a pipelining client can leave with us per connection.

@@ -75,8 +75,8 @@ extension Worker {
         connection.pointee.stage = .multiplexing
         ledger.count(.http2SessionsDownstream)
         ledger.raise(.http2SessionsOpenDownstream)
-        if drainUntil != nil { drainSession(connection, index) }
         deadlines.set(index, at: after(milliseconds: limits.headMilliseconds))
+        if drainUntil != nil { drainSession(connection, index) }
         again(connection, index)
     }
 

@@ -59,8 +59,10 @@ extension Worker {
         exchange.pointee.asksForUpgrade = head.asksForUpgrade
         exchange.pointee.isGRPC = head.isGRPC(bytes)
         exchange.pointee.started = now
-        if exchange.pointee.isGRPC, let value = head.value(.grpcTimeout)?.of(bytes), let timeout = GRPC.timeoutNanoseconds(value) {
-            exchange.pointee.giveUpAt = now &+ timeout
+        if exchange.pointee.isGRPC, let value = head.value(.grpcTimeout)?.of(bytes), let timeout = GRPC.timeoutNanoseconds(value),
+            timeout < WorkerSizes.callNanosecondsMax
+        {
+            exchange.pointee.giveUpAt = now + timeout
         }
         if case .length(let length) = head.framing, length > limits.body.bodyBytesMax { return answer(number, .requestBody(.bodyTooLarge)) }
         if isOverBudget(connection.pointee.pod) { return answer(number, .bufferBudgetSpent) }
