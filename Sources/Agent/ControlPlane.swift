@@ -144,12 +144,14 @@ actor ControlPlane {
     func readDecisions() {
         guard let counters = instruments.counters else { return }
         let news = decisions.take(counters.reader.decisions(), at: .now)
+        guard !news.isEmpty else { return }
+        let declarations = declarations
         for key in news.prefix(AgentLimits.decisionLinesMax) {
             logger.info(
                 "protocol decided",
                 metadata: [
                     "service": "\(key.service.isEmpty ? "unknown" : "\(key.namespace)/\(key.service)")", "port": "\(key.port)",
-                    "protocol": "\(key.spoken)", "reason": "\(key.reason)", "declared": "\(declared(key))",
+                    "protocol": "\(key.spoken)", "reason": "\(key.reason)", "declared": "\(declarations[key.servicePort] ?? "")",
                 ])
         }
         if news.count > AgentLimits.decisionLinesMax {
@@ -157,18 +159,23 @@ actor ControlPlane {
         }
     }
 
-    private func declared(_ key: DecisionBook.Key) -> String {
-        let service = view?.state.services.first { $0.name == key.service && $0.namespace == key.namespace }
-        return service?.ports.first { $0.port == key.port }.map { "\($0.protocolHint)" } ?? ""
+    /// What Services declare, by `namespace/service:port`, as the decisions name them.
+    private var declarations: [String: String] {
+        var declarations: [String: String] = [:]
+        for service in view?.state.services ?? [] {
+            for port in service.ports { declarations["\(service.namespace)/\(service.name):\(port.port)"] = "\(port.protocolHint)" }
+        }
+        return declarations
     }
 
     // MARK: What is shown
 
     private var protocols: [Status.ProtocolDecision] {
         let now = ContinuousClock.now
+        let declarations = declarations
         return decisions.entries.map { key, entry in
             Status.ProtocolDecision(
-                namespace: key.namespace, service: key.service, port: key.port, declared: declared(key), spoken: key.spoken, reason: key.reason,
+                namespace: key.namespace, service: key.service, port: key.port, declared: declarations[key.servicePort] ?? "", spoken: key.spoken, reason: key.reason,
                 connections: entry.connections, ageSeconds: entry.lastFell.map { Self.seconds($0, until: now) })
         }.sorted { ($0.namespace, $0.service, $0.port, $0.spoken, $0.reason) < ($1.namespace, $1.service, $1.port, $1.spoken, $1.reason) }
     }

@@ -14,6 +14,9 @@ struct DecisionBook {
             (namespace, service, port) = (decision.serviceNamespace, decision.serviceName, decision.port)
             (spoken, reason) = (decision.spoken, decision.reason)
         }
+
+        /// `namespace/service:port`.
+        var servicePort: String { "\(namespace)/\(service):\(port)" }
     }
 
     struct Entry {
