@@ -60,7 +60,7 @@ class Demo(Mesh):
             work = self.directory / name
             work.mkdir()
             for container in self.manifests[name]["spec"]["containers"]:
-                self.pods[name].start(*(part.replace("$(FILES)", str(HERE / "files")).replace("$(WORK)", str(work)) for part in container["command"]))
+                self.pods[name].start(*(part.replace("$(FILES)", str(HERE / "files")).replace("$(WORK)", str(work)).replace("$(PYTHON)", sys.executable) for part in container["command"]))
 
     def start_prometheus(self):
         """Debian's Prometheus in the first node, scraping both."""
@@ -97,14 +97,14 @@ def table(rows):
 
 def show(demo):
     """Who called whom, how often, how long it took: from Prometheus. Then what each Weft says about itself."""
-    by = "source_workload, destination_workload, response_code, reporter"
+    by = "source_workload, destination_workload, request_protocol, response_code, reporter"
     calls = {tuple(labels.get(k, "") for k in by.split(", ")): value for labels, value in demo.query(f"sum by ({by}) (istio_requests_total)")}
     quantiles = {}
     for share in (0.5, 0.99):
         for labels, value in demo.query(f"histogram_quantile({share}, sum by (le, {by}) (istio_request_duration_milliseconds_bucket))"):
             quantiles[share, tuple(labels.get(k, "") for k in by.split(", "))] = value
     title("Who called whom (PromQL over both nodes)")
-    rows = [("from", "to", "code", "seen by", "requests", "p50 ms", "p99 ms")]
+    rows = [("from", "to", "protocol", "code", "seen by", "requests", "p50 ms", "p99 ms")]
     for key, count in sorted(calls.items()):
         if count:
             rows.append((*key, f"{count:.0f}", f"{quantiles.get((0.5, key), float('nan')):.2f}", f"{quantiles.get((0.99, key), float('nan')):.2f}"))
@@ -125,6 +125,8 @@ def told(demo):
     print("  storefront asks cart, the answer says who asked:", demo.pods["storefront"].curl("http://cart/add/7"))
     print("  the same over IPv6:                             ", demo.pods["storefront"].curl("http://cart/add/7", "-6"))
     print("  storefront asks catalog on the other node:      ", demo.pods["storefront"].curl("http://catalog/item/1").strip())
+    print("  the same in HTTP/2 (this nginx has only 1.1):   ", demo.pods["storefront"].curl("http://catalog/item/1", "--http2-prior-knowledge", "-w", "(HTTP/%{http_version})").replace("\n", " "))
+    print("  storefront asks warehouse over gRPC:            ", demo.pods["storefront"].run(sys.executable, HERE / "files" / "order.py").stdout.strip())
 
 
 def shell(demo):
@@ -164,21 +166,21 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     sweep()
     began = time.monotonic()
-    title("Two nodes, five pods: namespaces, cgroups and veth pairs")
+    title("Two nodes, six pods: namespaces, cgroups and veth pairs")
     try:
         with Demo() as demo:
             table([("pod", "node", "addresses", "runs")] + [(name, pod.node.name, f"{pod.ip}  {pod.ip6}", demo.manifests[name]["spec"]["containers"][0]["image"] + ("" if pod.meshed else "   (not meshed)")) for name, pod in demo.pods.items()])
             title("weft node on each: loads BPF, starts agent and proxy, enrols the pods")
             demo.start()
             print(f"  ready after {time.monotonic() - began:.1f} s")
-            demo.run_containers(["cart", "catalog", "reviews"])
-            for name, port in (("cart", 8000), ("catalog", 8080), ("reviews", 8000)):
+            demo.run_containers(["cart", "catalog", "reviews", "warehouse"])
+            for name, port in (("cart", 8000), ("catalog", 8080), ("reviews", 8000), ("warehouse", 50051)):
                 demo.pods[name].listens(port)
             demo.start_prometheus()
             demo.run_containers(["storefront", "outsider"])
             told(demo)
             title(f"Traffic for {SECONDS} seconds, scraped by Prometheus")
-            wanted = {("storefront", "catalog"), ("storefront", "cart"), ("cart", "catalog"), ("storefront", "reviews"), ("outsider", "cart")}
+            wanted = {("storefront", "catalog"), ("storefront", "cart"), ("cart", "catalog"), ("storefront", "reviews"), ("storefront", "warehouse"), ("outsider", "cart")}
             deadline = time.monotonic() + SECONDS
 
             def seen():
