@@ -29,6 +29,13 @@ class Metrics:
         """Their sum (0 when there is none)."""
         return sum(value for _, value in self.all(name, **labels))
 
+    def value(self, name, **labels):
+        """Their sum; a metric that is not there is an error, for zero would prove nothing."""
+        found = self.all(name, **labels)
+        if not found:
+            raise LookupError(f"no sample of {name}{labels or ''}")
+        return sum(value for _, value in found)
+
     def values(self, name, label):
         """The distinct values of one label."""
         return {found.get(label) for found, _ in self.all(name)}
