@@ -6,6 +6,7 @@ import pytest
 
 from mesh import eventually
 from shop import Load, load
+from tcp import Plain, exactly
 
 pytestmark = pytest.mark.exclusive
 
@@ -68,6 +69,34 @@ def test_no_descriptor_leak_over_20000_connections(shop):
 def test_no_descriptor_leak_over_100000_connections(shop):
     """The size that the issue names."""
     no_leak(shop, 100_000)
+
+
+def test_8000_idle_opaque_connections_hold_no_pipe(shop):
+    """Connections that have spoken and rest: a record each, two sockets each, and not one pipe between them; then every one goes on."""
+    node, count = shop.nodes[0], 8000
+    with Plain(shop.stranger, None) as server:
+        before = resident(node)
+        nears = []
+        for number in range(count):  # from two pods: one alone may not take all descriptors
+            near = (shop.web, shop.cart)[number % 2].connect(shop.stranger.ip, server.port)
+            near.sendall(b"\0first")
+            nears.append(near)
+        eventually(lambda: len(server.accepted) == count, within=20, what="all are accepted")
+        for far in server.accepted:
+            assert exactly(far, 6) == b"\0first"
+            far.sendall(b"answer")
+        for near in nears:
+            assert exactly(near, 6) == b"answer"
+        assert eventually(lambda: node.weft.metrics().value("weft_pipes_in_use") == 0, within=5, what="no pipe is held at rest")
+        assert resident(node) - before < 60 << 20, f"{(resident(node) - before) / count:.0f} bytes of memory per idle connection"
+        assert descriptors(node, "proxy") < 2 * count + 1000
+        for near in nears:
+            near.sendall(b"again")
+        for far in server.accepted:
+            assert exactly(far, 5) == b"again"
+        for near in nears:
+            near.close()
+    eventually(lambda: descriptors(node, "proxy") < 1000, within=30, every=0.2, what="all are closed")
 
 
 def test_10000_idle_connections(shop):
