@@ -8,6 +8,7 @@ import pytest
 from http1 import Backend, Client, ok
 from mesh import eventually
 from shop import counted, load, requests
+from tcp import Plain, echo, exactly
 
 PORTS = itertools.count(22000)
 ISTIO = {"istio_requests_total", "istio_request_duration_milliseconds_bucket", "istio_request_bytes_bucket", "istio_response_bytes_bucket",
@@ -15,6 +16,8 @@ ISTIO = {"istio_requests_total", "istio_request_duration_milliseconds_bucket", "
 LABELS = {"reporter", "source_workload", "source_workload_namespace", "source_principal", "source_app", "source_version", "source_canonical_service",
           "destination_workload", "destination_workload_namespace", "destination_app", "destination_version", "destination_service", "destination_service_name",
           "destination_service_namespace", "destination_canonical_service", "request_protocol", "response_code", "response_flags", "connection_security_policy"}
+#: A ClientHello of TLS 1.2 without extensions.
+HELLO = bytes.fromhex("16030100310100002d0303") + bytes(range(32)) + bytes.fromhex("00" "0006" "c02bc02f00ff" "0100")
 NODE = {"node_load1", "node_memory_MemAvailable_bytes", "node_memory_MemTotal_bytes", "node_cpu_seconds_total"}
 
 
@@ -144,6 +147,32 @@ def test_status_agrees(shop):
     text = shop.nodes[0].weft.status_text()
     for word in ("web", "cart", "stock", "enrolled", "proxy", shop.nodes[0].name):
         assert word in text, word
+
+
+def test_what_was_decided_and_why_is_visible(shop):
+    """Protocols by declaration and by first bytes: in the metric, in the status, in the log."""
+    node, port = shop.nodes[0], next(PORTS)
+    with Plain(shop.stock, echo, port), Plain(shop.stock, echo) as other:
+        shop.service("said-http", [shop.stock], [{"name": "http", "port": 80, "targetPort": 8080}])
+        shop.service("said-tcp", [shop.stock], [{"name": "tcp-x", "port": 80, "targetPort": other.port}])
+        shop.service("said-nothing", [shop.stock], [{"name": "x", "port": 80, "targetPort": port}, {"name": "y", "port": 81, "targetPort": 8080}])
+        shop.apply()
+        eventually(lambda: any(s["name"] == "said-nothing" for s in node.weft.status()["services"]) and node.weft.status()["generations"]["agree"], within=10)
+        for _ in range(2):
+            assert load(shop.web, shop.address("said-http"), 80, "-c", 1, "-n", 1)["ok"] == load(shop.web, shop.address("said-nothing"), 81, "-c", 1, "-n", 1)["ok"] == 1
+            assert shop.web.run("h2load", "-n", 1, "-c", 1, f"http://{shop.address('said-nothing')}:81/s/1").stdout.count("1 succeeded") == 1
+            for name, said in (("said-tcp", b"GET / HTTP/1.1\r\nHost: is no request here\r\n\r\n"), ("said-nothing", b"\0binary"), ("said-nothing", HELLO)):
+                with shop.web.connect(shop.address(name), 80) as near:
+                    near.sendall(said)
+                    assert exactly(near, len(said)) == said
+    decided = lambda: {(f["destination_service_name"], f["port"], f["protocol"], f["reason"]) for f, v in node.weft.metrics().all("weft_protocol_decisions_total") if v >= 2}  # noqa: E731
+    wanted = {("said-tcp", "80", "tcp", "declared"), ("said-nothing", "80", "tcp", "first-bytes"), ("said-nothing", "80", "tls", "first-bytes"),
+              ("said-nothing", "81", "http/1.1", "first-bytes"), ("said-nothing", "81", "http/2", "first-bytes")}
+    eventually(lambda: wanted <= decided(), within=5, what=f"decisions {wanted}")
+    assert any(name == "said-http" and protocol == "http/1.1" for name, _, protocol, _ in decided())
+    told = {(p["service"], p["port"], p["spoken"], p["reason"]) for p in node.weft.status()["protocols"]}
+    assert ("said-tcp", 80, "tcp", "declared") in told and ("said-nothing", 80, "tls", "first-bytes") in told, told
+    eventually(lambda: "protocol=tls" in node.weft.log_path.read_text() and "service=shop/said-nothing" in node.weft.log_path.read_text(), within=5, what="a line in the log")
 
 
 @pytest.mark.parametrize("arguments, code", [(["status", "--admin", "/nonexistent/admin.sock"], 1), (["frobnicate"], 64)])
