@@ -54,7 +54,7 @@ extension Worker {
     mutating func drop(_ connection: ConnectionPlace, _ index: UInt32) {
         guard connection.pointee.stage != .dead else { return }
         if connection.pointee.session != nobody {
-            if connection.pointee.role == .downstream { endSession(connection) } else { forgetUpstreamSession(connection, index) }
+            if connection.pointee.role == .downstream { endSession(connection, index) } else { forgetUpstreamSession(connection, index) }
         }
         let budget = pods.budgets.base + Int(connection.pointee.pod)
         switch connection.pointee.role {
@@ -89,8 +89,10 @@ extension Worker {
         scheduler.enqueue(index, flow: connection.pointee.pod)
     }
 
-    /// The scheduler has let go of a dead connection: its place is free.
+    /// The scheduler has let go of a dead connection: its place is free as soon as no exchange refers to it.
     mutating func release(_ connection: ConnectionPlace, _ index: UInt32) {
+        endSession(connection, index)
+        guard connection.pointee.session == nobody else { return }
         let pod = connection.pointee.pod
         connections.remove(at: index)
         if !pods.budgets[Int(pod)].isPresent { pods.recycle(pod) }

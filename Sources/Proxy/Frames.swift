@@ -31,7 +31,8 @@ extension Worker {
             if rest > 0 || connection.pointee.canRead { again(connection, index) }
             return
         }
-        guard connection.pointee.canRead, !connection.pointee.sawEnd else {
+        guard !connection.pointee.sawEnd else { return endUnfinished(connection, index, session) }
+        guard connection.pointee.canRead else {
             if session.pointee.codec.hasEvents { _ = passFrames(connection, index, session, UnsafeRawBufferPointer(start: nil, count: 0)) }
             return
         }
@@ -54,12 +55,7 @@ extension Worker {
         connection.pointee.sawEnd = true
         connection.pointee.canRead = false
         session.pointee.endedAt = now
-        var number = session.pointee.firstExchange
-        while number != nobody {
-            let next = exchanges.at(number).pointee.nextOfDownstream
-            if exchanges.at(number).pointee.requestPhase != .complete { streamAborted(number) }
-            number = next
-        }
+        endUnfinished(connection, index, session)
         deadlines.set(index, at: after(milliseconds: limits.halfClosedMilliseconds))
     }
 
@@ -125,7 +121,7 @@ extension Worker {
     mutating func closeSession(_ connection: ConnectionPlace, _ index: UInt32, _ session: SessionPlace) {
         sendGathered(index)
         _ = session.pointee.codec.write(to: &connection.pointee.output, upTo: min(connection.pointee.output.room, WorkerSizes.sendBytesMax))
-        endSession(connection)
+        endSession(connection, index)
         closeAfterFlush(connection, index, lingers: true)
         if connection.pointee.stage == .flushing { flush(connection, index) }
     }

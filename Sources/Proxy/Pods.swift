@@ -81,7 +81,7 @@ struct PodPlaces: ~Copyable {
 
     /// Gives the place of a dismissed pod without connections to a future one.
     mutating func recycle(_ place: UInt32) {
-        guard !budgets[Int(place)].isPresent, budgets[Int(place)].connections == 0, budgets[Int(place)].number != nobody else { return }
+        guard !budgets[Int(place)].isPresent, budgets[Int(place)].connections == 0, budgets[Int(place)].streams == 0, budgets[Int(place)].number != nobody else { return }
         budgets[Int(place)] = PodBudget()
         free.append(place)
     }

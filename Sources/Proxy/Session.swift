@@ -112,15 +112,36 @@ extension Worker {
         ledger.lower(.http2StreamsOpenDownstream)
     }
 
-    /// The client is gone, and with it whoever wanted the replies.
-    mutating func endSession(_ connection: ConnectionPlace) {
-        let index = connection.pointee.session
-        guard index != nobody else { return }
-        let session = sessions.at(index)
-        while session.pointee.firstExchange != nobody { streamAborted(session.pointee.firstExchange) }
+    /// The client is gone, and with it whoever wanted the replies. Two thousand exchanges take tens of milliseconds to end, so they do it a
+    /// few at a time, in their pod's turns; until the last one has, session and connection keep their places, though nothing moves on them.
+    mutating func endSession(_ connection: ConnectionPlace, _ index: UInt32) {
+        let place = connection.pointee.session
+        guard place != nobody else { return }
+        let session = sessions.at(place)
+        var ended = 0
+        while session.pointee.firstExchange != nobody {
+            guard ended < WorkerSizes.exchangesEndedPerTurn else { return again(connection, index) }
+            streamAborted(session.pointee.firstExchange)
+            ended += 1
+        }
         connection.pointee.session = nobody
-        sessions.remove(at: index)
+        sessions.remove(at: place)
         ledger.lower(.http2SessionsOpenDownstream)
+    }
+
+    /// What the client has not asked for whole when it stopped speaking cannot be answered.
+    mutating func endUnfinished(_ connection: ConnectionPlace, _ index: UInt32, _ session: SessionPlace) {
+        var ended = 0
+        var number = session.pointee.firstExchange
+        while number != nobody {
+            let next = exchanges.at(number).pointee.nextOfDownstream
+            if exchanges.at(number).pointee.requestPhase != .complete {
+                guard ended < WorkerSizes.exchangesEndedPerTurn else { return again(connection, index) }
+                streamAborted(number)
+                ended += 1
+            }
+            number = next
+        }
     }
 
     /// The client wants the rest of this exchange no more, or cannot have it.

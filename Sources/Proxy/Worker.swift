@@ -211,8 +211,12 @@ struct Worker: ~Copyable {
         case .resetting: watchResetting(connection, index)
         case .multiplexing: serveSession(connection, index)
         case .idle: readIdle(connection, index)
-        case .flushing: watchFlushing(connection, index)
-        case .lingering: readLingering(connection, index)
+        case .flushing:
+            endSession(connection, index)
+            watchFlushing(connection, index)
+        case .lingering:
+            endSession(connection, index)
+            readLingering(connection, index)
         case .dead: return      // just now, in flush: it has queued for its release
         }
         charge(connection)
