@@ -87,7 +87,7 @@ struct Connection: ~Copyable {
     /// Buffer memory charged to the pod.
     var charged: Int32 = 0
     var progress = HeadProgress()
-    var input = ByteQueue(capacityMax: WorkerSizes.headReadBytes * 2)
+    var input = ByteQueue(capacityMax: WorkerSizes.inputBytesMax)
     var output = ByteQueue(capacityMax: WorkerSizes.outputBytesMax)
     /// Beside `output`, never with it: bytes that leave towards it and wait in a pipe.
     var piped = PipedOutput()

@@ -41,7 +41,7 @@ extension Worker {
         case .moved(let count):
             if count < wanted && !connection.pointee.hasEnded { connection.pointee.canRead = false }
             guard let rest = passFrames(connection, index, session, UnsafeRawBufferPointer(start: receiveMemory, count: count)) else { return }
-            // Cannot fail: the queue is empty and holds twice what one read brings.
+            // Cannot fail: the queue is empty and holds what one read brings.
             if rest > 0 { _ = connection.pointee.input.append(UnsafeRawBufferPointer(start: receiveMemory + (count - rest), count: rest)) }
             if rest > 0 || connection.pointee.canRead { again(connection, index) }
         case .wouldBlock: connection.pointee.canRead = false
@@ -88,7 +88,7 @@ extension Worker {
         while true {
             let event = session.pointee.codec.next(&rest, head: &head, now: now)
             if case .none = event {
-                if isLong { pace(session, monotonicNow() - begun) }
+                if isLong { pace(session, bytes.count, monotonicNow() - begun) }
                 return 0
             }
             if case .fault(let fault) = event {
@@ -102,10 +102,10 @@ extension Worker {
         }
     }
 
-    private func pace(_ session: SessionPlace, _ cost: Nanoseconds) {
+    private func pace(_ session: SessionPlace, _ count: Int, _ cost: Nanoseconds) {
         if cost > framesNanoseconds {
             session.pointee.readShift = max(WorkerSizes.frameShiftMin, session.pointee.readShift - 1)
-        } else if session.pointee.readShift < WorkerSizes.readShiftMax {
+        } else if session.pointee.readShift < WorkerSizes.frameShiftMax, count >= 1 << Int(session.pointee.readShift) {
             session.pointee.readShift += 1
         }
     }

@@ -101,6 +101,11 @@ enum WorkerSizes {
     static let readShiftMin: UInt8 = 14, readShiftMax: UInt8 = 16
     /// log2 of the smallest read of a session: a few hundred of the smallest frames.
     static let frameShiftMin: UInt8 = 12
+    /// log2 of the largest, for a session whose reads are full and cheap, as those of content are: what one read brings for many connections
+    /// leaves in fewer sends. Measured with 1 MB replies to 8 connections: 256 KiB costs a tenth less per byte than 64 KiB.
+    static let frameShiftMax: UInt8 = 18
+    /// What is left of one read waits there for the next turn.
+    static let inputBytesMax = 1 << Int(frameShiftMax)
     /// The step above the largest read: through a pipe. A move that brings less than this was not worth one.
     static let spliceShift = readShiftMax + 1
     static let spliceBytesLeast = 32 * 1024

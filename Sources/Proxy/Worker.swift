@@ -104,7 +104,7 @@ struct Worker: ~Copyable {
         random = SplitMix64(seed: seed)
         ledger = Ledger(counters: shared.counters, worker: number)
         tables = shared.publisher.enter(worker: number)
-        receiveMemory = UnsafeMutableRawPointer.allocate(byteCount: WorkerSizes.headroomBytes + WorkerSizes.readBytesMax, alignment: 4096)
+        receiveMemory = UnsafeMutableRawPointer.allocate(byteCount: WorkerSizes.headroomBytes + (1 << Int(WorkerSizes.frameShiftMax)), alignment: 4096)
             + WorkerSizes.headroomBytes
         writeMemory = UnsafeMutableRawBufferPointer.allocate(byteCount: WorkerSizes.readBytesMax + 160 * 1024, alignment: 4096)
         let watches = poller.watchReadable(shared.mailboxes[number].bell, as: Self.bellToken) && poller.watchReadable(stockDescriptor, as: Self.stockToken)
