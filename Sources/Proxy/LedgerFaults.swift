@@ -36,7 +36,6 @@ extension Ledger {
         case .tinyDataFlood: .http2FaultTinyDataFlood
         case .priorityFlood: .http2FaultPriorityFlood
         case .windowUpdateFlood: .http2FaultWindowUpdateFlood
-        case .pingTimeout: .http2FaultPingTimeout
         case .settingsTimeout: .http2FaultSettingsTimeout
         case .internalError: .http2FaultInternalError
         }

@@ -28,7 +28,7 @@ public enum Counter: UInt8, Sendable, CaseIterable {
     case http2FaultBadPadding, http2FaultBadSetting, http2FaultBadInitialWindow, http2FaultZeroWindowIncrement, http2FaultWindowOverflow
     case http2FaultFlowControl, http2FaultPushPromise, http2FaultCompression, http2FaultSelfDependency, http2FaultTooManyStreams
     case http2FaultRefusedFrame, http2FaultRapidReset, http2FaultContinuationFlood, http2FaultHeadBomb, http2FaultControlFlood
-    case http2FaultEmptyDataFlood, http2FaultTinyDataFlood, http2FaultPriorityFlood, http2FaultWindowUpdateFlood, http2FaultPingTimeout
+    case http2FaultEmptyDataFlood, http2FaultTinyDataFlood, http2FaultPriorityFlood, http2FaultWindowUpdateFlood
     case http2FaultSettingsTimeout, http2FaultInternalError
     // Upstream connections
     case upstreamConnects
@@ -151,7 +151,6 @@ public enum Counter: UInt8, Sendable, CaseIterable {
         case .http2FaultTinyDataFlood: .http2Fault("tiny_data_flood")
         case .http2FaultPriorityFlood: .http2Fault("priority_flood")
         case .http2FaultWindowUpdateFlood: .http2Fault("window_update_flood")
-        case .http2FaultPingTimeout: .http2Fault("ping_timeout")
         case .http2FaultSettingsTimeout: .http2Fault("settings_timeout")
         case .http2FaultInternalError: .http2Fault("internal_error")
         case .upstreamConnects:

@@ -72,8 +72,6 @@ public enum HTTP2Fault: UInt8, Error, CaseIterable, Sendable {
     case windowUpdateFlood
 
     // MARK: Time and memory; told by whoever holds the clock
-    /// PING was not answered.
-    case pingTimeout
     /// SETTINGS or preface did not come in time.
     case settingsTimeout
     /// Memory ran out, or a promise of ours was broken.
@@ -82,44 +80,39 @@ public enum HTTP2Fault: UInt8, Error, CaseIterable, Sendable {
 
 extension HTTP2Fault {
     /// What GOAWAY says.
-    public var code: HTTP2Code { answer.code }
-    /// The value of the counter's label: a lower-case token that never changes its meaning.
-    public var reason: StaticString { answer.reason }
-
-    private var answer: (code: HTTP2Code, reason: StaticString) {
+    public var code: HTTP2Code {
         switch self {
-        case .badPreface: (.protocolError, "bad-preface")
-        case .settingsNotFirst: (.protocolError, "settings-not-first")
-        case .frameTooLarge: (.frameSizeError, "frame-too-large")
-        case .badFrameSize: (.frameSizeError, "bad-frame-size")
-        case .wrongStream: (.protocolError, "wrong-stream")
-        case .idleStream: (.protocolError, "idle-stream")
-        case .closedStream: (.streamClosed, "closed-stream")
-        case .badStreamNumber: (.protocolError, "bad-stream-number")
-        case .interruptedHead: (.protocolError, "interrupted-head")
-        case .strayContinuation: (.protocolError, "stray-continuation")
-        case .badPadding: (.protocolError, "bad-padding")
-        case .badSetting: (.protocolError, "bad-setting")
-        case .badInitialWindow: (.flowControlError, "bad-initial-window")
-        case .zeroWindowIncrement: (.protocolError, "zero-window-increment")
-        case .windowOverflow: (.flowControlError, "window-overflow")
-        case .flowControl: (.flowControlError, "flow-control")
-        case .pushPromise: (.protocolError, "push-promise")
-        case .compression: (.compressionError, "compression")
-        case .selfDependency: (.protocolError, "self-dependency")
-        case .tooManyStreams: (.protocolError, "too-many-streams")
-        case .refusedFrame: (.protocolError, "refused-frame")
-        case .rapidReset: (.enhanceYourCalm, "rapid-reset")
-        case .continuationFlood: (.enhanceYourCalm, "continuation-flood")
-        case .headBomb: (.enhanceYourCalm, "head-bomb")
-        case .controlFlood: (.enhanceYourCalm, "control-flood")
-        case .emptyDataFlood: (.enhanceYourCalm, "empty-data-flood")
-        case .tinyDataFlood: (.enhanceYourCalm, "tiny-data-flood")
-        case .priorityFlood: (.enhanceYourCalm, "priority-flood")
-        case .windowUpdateFlood: (.enhanceYourCalm, "window-update-flood")
-        case .pingTimeout: (.noError, "ping-timeout")
-        case .settingsTimeout: (.settingsTimeout, "settings-timeout")
-        case .internalError: (.internalError, "internal-error")
+        case .badPreface: .protocolError
+        case .settingsNotFirst: .protocolError
+        case .frameTooLarge: .frameSizeError
+        case .badFrameSize: .frameSizeError
+        case .wrongStream: .protocolError
+        case .idleStream: .protocolError
+        case .closedStream: .streamClosed
+        case .badStreamNumber: .protocolError
+        case .interruptedHead: .protocolError
+        case .strayContinuation: .protocolError
+        case .badPadding: .protocolError
+        case .badSetting: .protocolError
+        case .badInitialWindow: .flowControlError
+        case .zeroWindowIncrement: .protocolError
+        case .windowOverflow: .flowControlError
+        case .flowControl: .flowControlError
+        case .pushPromise: .protocolError
+        case .compression: .compressionError
+        case .selfDependency: .protocolError
+        case .tooManyStreams: .protocolError
+        case .refusedFrame: .protocolError
+        case .rapidReset: .enhanceYourCalm
+        case .continuationFlood: .enhanceYourCalm
+        case .headBomb: .enhanceYourCalm
+        case .controlFlood: .enhanceYourCalm
+        case .emptyDataFlood: .enhanceYourCalm
+        case .tinyDataFlood: .enhanceYourCalm
+        case .priorityFlood: .enhanceYourCalm
+        case .windowUpdateFlood: .enhanceYourCalm
+        case .settingsTimeout: .settingsTimeout
+        case .internalError: .internalError
         }
     }
 }
