@@ -80,7 +80,7 @@ public enum RequestWriter {
         let upgrades = forwarding.keepsUpgrade && head.asksForUpgrade
         if upgrades {
             writeUpgrade(head, base, to: &out)
-            if head.isExtendedConnect { writeWebSocketKey(forwarding.random, to: &out) }
+            if head.isExtendedConnect, head.isWebSocketUpgrade(bytes) { writeWebSocketKey(forwarding.random, to: &out) }
         }
         if head.acceptsTrailers { out.write("te: trailers\r\n") }
         writeConnection(closes: forwarding.closesUpstream, te: head.acceptsTrailers, upgrades: upgrades, to: &out)

@@ -201,4 +201,19 @@ import Testing
         #expect(both.server.news() == [.reset(1, .cancel, wasProcessed: true)])
         #expect(both.client.news().last == .reset(1, .cancel, wasProcessed: true))
     }
+
+    /// gRPC for Go pings once for each DATA frame it gets, as fast as they come, and opens windows twice for each.
+    @Test func whatDataExplainsIsNoFlood() throws {
+        let server = shakenServer()
+        server.receive(Self.open + frame(8, 0, 0, Self.number(0x7000_0000)) + frame(8, 0, 1, Self.number(0x7000_0000)))
+        server.session.setOwner(1, 5)
+        try server.respond(1, "HTTP/1.1 200 OK\r\n\r\n")
+        _ = server.news()
+        for index in 0..<20_000 {
+            #expect(server.append(1, "message") == 7)
+            _ = server.written()
+            server.receive(frame(6, 0, 0, [UInt8](repeating: 0, count: 8)) + frame(8, 0, 0, Self.number(7)) + frame(8, 0, 1, Self.number(7)))
+            if let told = server.news().first { Issue.record("\(told) after \(index)"); return }
+        }
+    }
 }

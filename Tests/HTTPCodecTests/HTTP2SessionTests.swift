@@ -232,4 +232,31 @@ import HTTPCodec
         both.settle()
         #expect(both.client.news().last == .reset(second, .cancel, wasProcessed: true))
     }
+
+    /// An upgrade to anything else has no like on a stream; nor has a WebSocket handshake without a key.
+    @Test func otherUpgradesStayHTTP1() throws {
+        let both = Joined()
+        for fields in ["Upgrade: chat\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Upgrade: websocket", "Upgrade: websocket, chat\r\nSec-WebSocket-Key: x"] {
+            #expect(throws: HTTP2Refusal.extendedConnectUnknown) {
+                try both.client.request("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n\(fields)\r\n\r\n", keepsUpgrade: true)
+            }
+        }
+        #expect(both.client.openStreams == 0)
+    }
+
+    /// Extended CONNECT towards HTTP/1.1: a GET that upgrades, with a key of our own for WebSocket only.
+    @Test func extendedConnectIsWrittenAsAnUpgrade() throws {
+        for (name, hasKey) in [("websocket", true), ("connect-udp", false)] {
+            let server = shakenServer()
+            var wire = ""
+            server.onHead = { _, _, head, bytes, _ in
+                let forwarding = RequestForwarding(random: (1, 2, 3), keepsUpgrade: true)
+                wire = (try? written(upTo: RequestWriter.bytesMax(head, forwarding)) { RequestWriter.write(head, of: bytes, forwarding, to: &$0) }) ?? ""
+            }
+            server.receive(headers(1, [(":method", "CONNECT"), (":protocol", name), (":scheme", "http"), (":path", "/chat"), (":authority", "a")], ends: false))
+            let head = try parsed(wire)
+            #expect(head.method == "GET" && head.target == "/chat" && head.value("upgrade") == name && head.value("connection") == "upgrade")
+            #expect((head.value("sec-websocket-key")?.utf8.count == 24) == hasKey)
+        }
+    }
 }

@@ -114,7 +114,12 @@ extension FieldGatherer {
         begin()
         if isUpgrade {
             add(":method", "CONNECT")
-            add(":protocol", UnsafeRawBufferPointer(start: base + head.fields[head.upgradeRow].value.start, count: Int(head.fields[head.upgradeRow].valueCount)))
+            if head.isExtendedConnect {
+                let name = head.fields[head.upgradeRow].value
+                add(":protocol", UnsafeRawBufferPointer(start: base + name.start, count: Int(name.count)))
+            } else {
+                add(":protocol", "websocket")
+            }
         } else {
             add(":method", UnsafeRawBufferPointer(start: base + head.methodName.start, count: Int(head.methodName.count)))
         }

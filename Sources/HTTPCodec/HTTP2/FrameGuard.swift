@@ -128,7 +128,11 @@ struct FrameGuard {
         resets.earn(1, limits.resets)
         emptyData.earn(1, limits.emptyData)
     }
-    mutating func earnDataSent(_ limits: HTTP2Limits) { windowUpdates.earn(4, limits.windowUpdates) }
+    /// Some gRPC peers measure the round trip with a PING for each DATA frame they get.
+    mutating func earnDataSent(_ limits: HTTP2Limits) {
+        windowUpdates.earn(4, limits.windowUpdates)
+        controls.earn(1, limits.controls)
+    }
 
     /// DATA of so many content bytes that does not end its stream.
     @inline(__always) mutating func faultOfData(_ bytes: Int, _ limits: HTTP2Limits, _ now: UInt64) -> HTTP2Fault? {

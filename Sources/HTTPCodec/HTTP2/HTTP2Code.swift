@@ -125,6 +125,6 @@ public enum HTTP2Refusal: Error, Sendable {
     case draining
     /// The head does not fit into the field table or the library's bounds.
     case headTooLarge
-    /// An upgrade, and the peer has not announced extended CONNECT (RFC 8441).
+    /// An upgrade that has no like on a stream: not to WebSocket, or the peer has not announced extended CONNECT (RFC 8441).
     case extendedConnectUnknown
 }

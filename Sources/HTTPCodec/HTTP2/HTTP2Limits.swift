@@ -38,7 +38,7 @@ public struct HTTP2Limits: Sendable, Equatable {
     // Allowances refill with time, and with the honest work that explains the frames (`FloodMeter`).
     /// Streams reset by the peer, or by us for its faults.
     public var resets = Allowance(burst: 1_000, perSecond: 100)
-    /// SETTINGS, PING and frames of unknown type.
+    /// SETTINGS, PING and frames of unknown type, beyond one per DATA frame sent.
     public var controls = Allowance(burst: 1_000, perSecond: 200)
     /// DATA frames without a byte that do not end their stream.
     public var emptyData = Allowance(burst: 500, perSecond: 100)

@@ -49,7 +49,7 @@ public struct HTTP2Session: ~Copyable {
     // MARK: Sending
 
     /// Opens a stream with a request parsed from HTTP/1.1 or decoded from HTTP/2. An upgrade that is kept
-    /// (`RequestForwarding.keepsUpgrade`) goes out as extended CONNECT.
+    /// (`RequestForwarding.keepsUpgrade`) goes out as extended CONNECT, if it is to WebSocket or came as one.
     /// - Returns: the stream's number.
     public mutating func submitRequest(
         _ head: borrowing Head, of bytes: UnsafeRawBufferPointer, _ forwarding: RequestForwarding, ends: Bool, owner: UInt32
@@ -58,16 +58,14 @@ public struct HTTP2Session: ~Copyable {
         guard canOpenStream else { throw .noMoreStreams }
         guard let base = bytes.baseAddress else { throw .headTooLarge }
         let isUpgrade = head.asksForUpgrade && forwarding.keepsUpgrade
-        if isUpgrade, !allowsExtendedConnect { throw .extendedConnectUnknown }
+        let accept = isUpgrade && !head.isExtendedConnect ? head.webSocketAccept(bytes) : nil
+        if isUpgrade, !allowsExtendedConnect || accept == nil && !head.isExtendedConnect { throw .extendedConnectUnknown }
         state.pointee.workspace.pointee.gatherer.gatherRequest(head, base, forwarding, isUpgrade: isUpgrade)
         let record = try state.pointee.submitRequest(ends: ends && !isUpgrade && head.method != .connect, owner: owner)
         record.pointee.answersHead = head.method == .head
         record.pointee.isConnect = head.method == .connect
         record.pointee.isUpgrade = isUpgrade
-        if isUpgrade, !head.isExtendedConnect {
-            let key = head.value(.webSocketKey)?.of(bytes) ?? UnsafeRawBufferPointer(start: nil, count: 0)
-            record.pointee.accept = WebSocketAccept(answering: key)
-        }
+        record.pointee.accept = accept
         return record.pointee.id
     }
 

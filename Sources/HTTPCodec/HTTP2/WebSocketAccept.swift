@@ -27,6 +27,21 @@ struct WebSocketAccept: Equatable {
     }
 }
 
+extension Head {
+    /// The answer to the key of an HTTP/1.1 upgrade to WebSocket, and to nothing else (RFC 6455, 4.1); nil when it is not one.
+    func webSocketAccept(_ bytes: UnsafeRawBufferPointer) -> WebSocketAccept? {
+        guard method == .get, isWebSocketUpgrade(bytes), let key = value(.webSocketKey), !key.isEmpty else { return nil }
+        return WebSocketAccept(answering: key.of(bytes))
+    }
+
+    /// Whether `Upgrade` names WebSocket alone.
+    func isWebSocketUpgrade(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        guard asksForUpgrade, upgradeRow >= 0 else { return false }
+        let token = "websocket" as StaticString
+        return equalsIgnoringCase(fields[upgradeRow].value.of(bytes), UnsafeRawBufferPointer(start: token.utf8Start, count: token.utf8CodeUnitCount))
+    }
+}
+
 /// Bytes as Base64 (RFC 4648, 4).
 func writeBase64(_ bytes: UnsafeRawBufferPointer, to out: inout ByteWriter) {
     let alphabet: StaticString = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
