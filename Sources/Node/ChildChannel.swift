@@ -11,6 +11,8 @@ final class ChildChannel {
     private var waiting: [ControlMessage] = []
     /// The child has left more waiting than `Limits.outboxPacketsMax`, or a descriptor could not be kept: it must be ended.
     private(set) var isOverrun = false
+    /// Pipes handed out over it in the current second.
+    let pipes = StockBudget(perSecond: Limits.pipesPerWorkerAndSecondMax)
     /// The other side is gone.
     var isClosed: Bool { socket.isClosed }
     var descriptor: Int32 { socket.descriptor }

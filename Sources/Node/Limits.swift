@@ -40,6 +40,8 @@ enum Limits {
     static let connectionTableBytesMax = 32 << 20
     /// Bytes of the state file.
     static let stateFileBytesMax = 4 << 20
+    /// Pipes made for one worker and second. It keeps them and lends them again; only one with bytes that nobody wants any more is replaced.
+    static let pipesPerWorkerAndSecondMax: UInt32 = 128
     /// Largest splice pipe that is handed out.
     static let pipeBytesMax: UInt32 = 1 << 20
 

@@ -71,20 +71,23 @@ struct Enrolment {
     /// The wish that is in force.
     var applied: PodEnrol
     /// Stock sockets handed out in the current second: see `Limits.stockSocketsPerPodAndSecondMax`.
-    let stock = StockBudget()
+    let stock = StockBudget(perSecond: Limits.stockSocketsPerPodAndSecondMax)
 
     var stateEntry: StateFile.Entry { StateFile.Entry(namespacePath: path, identity: namespace.identity, before: before) }
 }
 
-/// Counts what one pod got in the current second. Time is an argument, in milliseconds.
+/// Counts what somebody got in the current second. Time is an argument, in milliseconds.
 final class StockBudget {
+    private let perSecond: UInt32
     private var second: UInt64 = 0
     private var given: UInt32 = 0
+
+    init(perSecond: UInt32) { self.perSecond = perSecond }
 
     /// How many of `wanted` may be given now.
     func take(_ wanted: UInt32, now: UInt64) -> UInt32 {
         if now / 1_000 != second { second = now / 1_000; given = 0 }
-        let granted = min(wanted, Limits.stockSocketsPerPodAndSecondMax - given)
+        let granted = min(wanted, perSecond - given)
         given += granted
         return granted
     }

@@ -45,9 +45,14 @@ extension Supervisor {
             _ = channel.sendNow(PipesRefused(errorNumber: UInt32(EINVAL)))
             return
         }
+        let granted = channel.pipes.take(wanted.count, now: monotonicMilliseconds())
+        guard granted > 0 else {
+            _ = channel.sendNow(PipesRefused(errorNumber: UInt32(EMFILE)))
+            return
+        }
         let bytes = Int32(min(max(wanted.capacityBytes, 4_096), Limits.pipeBytesMax))
         var ends: [Int32] = [], smallest = Int32.max, failure: Int32 = 0
-        for _ in 0..<wanted.count {
+        for _ in 0..<granted {
             var pair: (Int32, Int32) = (-1, -1)
             let size = clinux_pipe(&pair.0, &pair.1, bytes)
             guard size > 0 else { failure = -size; break }

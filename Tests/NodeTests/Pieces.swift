@@ -208,7 +208,7 @@ import Testing
     }
 
     @Test func aPodsStockIsBoundedBySecond() {
-        let budget = StockBudget()
+        let budget = StockBudget(perSecond: Limits.stockSocketsPerPodAndSecondMax)
         #expect(budget.take(64, now: 5_000) == 64)
         #expect(budget.take(Limits.stockSocketsPerPodAndSecondMax, now: 5_999) == Limits.stockSocketsPerPodAndSecondMax - 64)
         #expect(budget.take(1, now: 5_999) == 0)
