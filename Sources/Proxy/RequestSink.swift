@@ -58,22 +58,29 @@ extension Worker {
         }
         if exchange.pointee.replay != BlockPool.none { _ = holdTrailers(exchange, bytes) }
         keepIfInBlock(exchange)
-        sendTrailers(number, exchange, bytes)
+        _ = sendTrailers(number, exchange, bytes)
     }
 
-    /// The trailers in the worker's head go out, and with them the request ends.
-    private mutating func sendTrailers(_ number: UInt32, _ exchange: ExchangePlace, _ bytes: UnsafeRawBufferPointer) {
+    /// The trailers in the worker's head go out, and with them the request ends. False when the exchange has ended instead.
+    private mutating func sendTrailers(_ number: UInt32, _ exchange: ExchangePlace, _ bytes: UnsafeRawBufferPointer) -> Bool {
         let index = exchange.pointee.upstream
         let upstream = connections.at(index)
         if exchange.pointee.upstreamStream != 0 {
             sessions.at(upstream.pointee.session).pointee.codec.submitTrailers(exchange.pointee.upstreamStream, head, of: bytes)
         } else if exchange.pointee.requestIsChunked {
-            guard upstream.pointee.output.reserve(TrailerWriter.bytesMax(head)) else { return answer(number, .bufferBudgetSpent) }
+            guard upstream.pointee.output.reserve(TrailerWriter.bytesMax(head)) else {
+                answer(number, .bufferBudgetSpent)
+                return false
+            }
             var writer = ByteWriter(upstream.pointee.output.writable)
-            guard TrailerWriter.write(head, of: bytes, to: &writer) else { return answer(number, .requestBody(.trailersTooLarge)) }
+            guard TrailerWriter.write(head, of: bytes, to: &writer) else {
+                answer(number, .requestBody(.trailersTooLarge))
+                return false
+            }
             upstream.pointee.output.commit(writer.count)
         }
         again(upstream, index)
+        return true
     }
 
     /// Towards a stream: frames of the session, which go out with its turn.
@@ -171,9 +178,8 @@ extension Worker {
         } else {
             let ends = exchange.pointee.requestIsEnded && exchange.pointee.heldTrailersAt == 0
             if !content.isEmpty || ends && exchange.pointee.hasBody { writeContent(exchange, upstream, content, ends: ends) }
-            if let trailers = takeUpTrailers(exchange) { sendTrailers(number, exchange, trailers) }
+            if let trailers = takeUpTrailers(exchange), !sendTrailers(number, exchange, trailers) { return false }
         }
-        guard exchange.pointee.reach == .connected else { return false }
         keepIfInBlock(exchange)
         return true
     }

@@ -10,6 +10,8 @@ import EventLoop
 public struct SessionTable: ~Copyable {
     /// Sessions with one key. Past it, exchanges wait for a stream to end.
     public static let sessionsPerKeyMax: UInt32 = 64
+    /// Streams of one session at a time, whatever its peer would take: when it dies, all of them fail in one turn of the worker.
+    public static let streamsAtOnceMax = 256
     /// Another session is opened when every one has so many of its streams in use, in percent.
     static let openAheadPercent: UInt64 = 75
     /// Streams that one session carries in its life: their numbers are the odd ones below 2^31 (RFC 9113, 5.1.1).
@@ -165,7 +167,7 @@ public struct SessionTable: ~Copyable {
     /// The peer has changed how many streams it takes at a time. More may be in use; they go on.
     public mutating func allow(_ session: UInt32, streamsMax: Int) {
         let place = sessions.base + Int(session)
-        place.pointee.streamsMax = UInt32(clamping: streamsMax)
+        place.pointee.streamsMax = UInt32(clamping: min(streamsMax, Self.streamsAtOnceMax))
         groups[Int(place.pointee.group)].streamsMax = place.pointee.streamsMax
     }
 

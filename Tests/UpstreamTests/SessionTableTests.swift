@@ -359,4 +359,18 @@ extension SessionTableTests {
         let served = table.serveWaiter(with: 1)
         #expect(served == 3)
     }
+
+    @Test func noSessionCarriesMoreThanMayFailAtOnce() {
+        var table = SessionTable(sessionCapacity: 8, exchangeCapacity: 64)
+        table.open(1, key)
+        table.opened(1, streamsMax: 1_000_000)
+        for _ in 0..<SessionTable.streamsAtOnceMax {
+            let taken = table.take(key)
+            #expect(taken == 1)
+        }
+        let past = table.take(key)
+        #expect(past == nil)
+        let wants = table.wantsOpening(key, now: 0)
+        #expect(wants)
+    }
 }
