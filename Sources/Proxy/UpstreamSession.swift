@@ -193,7 +193,10 @@ extension Worker {
         if exchange.pointee.replyHasBegun { return fail(number, .endedInReply) }
         switch session.pointee.ending {
         case .notSpoken: fail(number, .notHTTP2)
-        case .failed(let failure): fail(number, failure)
+        case .failed(let failure):
+            // Its request was sent: a server that has not said a word may have read it all the same.
+            letGo(exchange)
+            fail(number, failure)
         case .retired, nil: fail(number, .endedBeforeReply(peerMayHaveSeen: exchange.pointee.seen, reused: true))
         }
     }
