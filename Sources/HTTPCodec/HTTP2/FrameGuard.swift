@@ -60,7 +60,7 @@ struct FrameGuard {
     /// Our SETTINGS that the peer has not acknowledged.
     var settingsUnanswered = 0
     /// The last streams that ended, number and how, oldest overwritten: those before them are closed as well, but nobody knows why.
-    private var endings = InlineArray<64, UInt32>(repeating: 0)
+    private var endings = InlineArray<128, UInt32>(repeating: 0)
     private var endingCount = 0
 
     private var resets: FloodMeter
@@ -99,17 +99,17 @@ struct FrameGuard {
 
     mutating func remember(_ stream: Int32, _ ending: Ending) {
         // A number is 31 bits, and its kind is known: 30 bits and two for how it ended.
-        endings[endingCount & 63] = UInt32(bitPattern: stream &>> 1) &<< 2 | ending.rawValue
+        endings[endingCount & 127] = UInt32(bitPattern: stream &>> 1) &<< 2 | ending.rawValue
         endingCount &+= 1
     }
 
     /// How a stream that is gone ended; nil for one that is forgotten, or was never opened.
     func ending(of stream: Int32) -> Ending? {
         var index = endingCount
-        let oldest = max(0, endingCount - 64)
+        let oldest = max(0, endingCount - 128)
         while index > oldest {
             index &-= 1
-            let entry = endings[index & 63]
+            let entry = endings[index & 127]
             if entry &>> 2 == UInt32(bitPattern: stream &>> 1) { return Ending(rawValue: entry & 3) }
         }
         return nil

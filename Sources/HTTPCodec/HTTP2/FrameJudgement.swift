@@ -42,7 +42,8 @@ extension SessionState {
         case .resetByUs: return .feed
         case .ended, .resetByPeer: return .fault(.closedStream)
         case nil:
-            if !frames.mayControl(limits, now) { return .fault(.controlFlood) }
+            // What a server had on the way when we reset its streams is bounded by their windows.
+            if isServer, !frames.mayControl(limits, now) { return .fault(.controlFlood) }
             return .feed
         }
     }

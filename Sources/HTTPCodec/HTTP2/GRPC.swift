@@ -24,7 +24,9 @@ public enum GRPC {
     /// Whether a content type is gRPC's: `application/grpc`, alone or followed by `+`, `;` and what they bring.
     public static func isContentType(_ value: UnsafeRawBufferPointer) -> Bool {
         guard let base = value.baseAddress, value.count >= 16 else { return false }
-        guard equalsIgnoringCase(UnsafeRawBufferPointer(start: base, count: 16), UnsafeRawBufferPointer(start: ("application/grpc" as StaticString).utf8Start, count: 16)) else { return false }
+        let name = "application/grpc" as StaticString
+        let start = UnsafeRawBufferPointer(start: base, count: 16)
+        guard equalsIgnoringCase(start, UnsafeRawBufferPointer(start: name.utf8Start, count: 16)) else { return false }
         return value.count == 16 || value[16] == UInt8(ascii: "+") || value[16] == UInt8(ascii: ";")
     }
 
