@@ -93,6 +93,7 @@ extension Worker {
     mutating func release(_ connection: ConnectionPlace, _ index: UInt32) {
         endSession(connection, index)
         guard connection.pointee.session == nobody else { return }
+        charge(connection)      // what the session had queued is gone with it
         let pod = connection.pointee.pod
         connections.remove(at: index)
         if !pods.budgets[Int(pod)].isPresent { pods.recycle(pod) }

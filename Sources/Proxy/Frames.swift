@@ -131,7 +131,7 @@ extension Worker {
     mutating func pass(_ content: UnsafeRawBufferPointer, ends: Bool, to stream: Int32, _ connection: ConnectionPlace, _ index: UInt32) -> Bool {
         let session = sessions.at(connection.pointee.session)
         again(connection, index)
-        guard lends, connection.pointee.output.isEmpty else {
+        guard lends, connection.pointee.stage == .multiplexing, connection.pointee.output.isEmpty else {
             let taken = session.pointee.codec.append(stream, content)
             guard taken == content.count else { return false }
             if ends { session.pointee.codec.end(stream) }
@@ -148,6 +148,8 @@ extension Worker {
         guard connection.pointee.session != nobody else { return }
         let session = sessions.at(connection.pointee.session)
         guard let gathered = session.pointee.codec.gathered else { return }
+        // A session whose exchanges are still ending has said its last word, and its descriptor may be another connection's by now.
+        guard connection.pointee.stage == .multiplexing else { return session.pointee.codec.clearGathered() }
         var sent = 0
         switch transmit(connection.pointee.descriptor, gathered.pieces) {
         case .moved(let count): sent = count
