@@ -193,7 +193,8 @@ extension Worker {
 
     /// The tunnel is open: what its client has sent already passes.
     mutating func passEarly(_ exchange: ExchangePlace) {
-        guard exchange.pointee.isTunnel, exchange.pointee.upstreamStream == 0, exchange.pointee.upstream != nobody, !exchange.pointee.early.isEmpty else { return }
+        guard exchange.pointee.isTunnel, exchange.pointee.upstreamStream == 0, exchange.pointee.upstream != nobody, !exchange.pointee.early.isEmpty
+        else { return }
         writeContent(exchange, connections.at(exchange.pointee.upstream), exchange.pointee.early.readable, ends: exchange.pointee.requestIsEnded)
         exchange.pointee.early.removeAll()
         exchange.pointee.early.releaseIfEmpty()
