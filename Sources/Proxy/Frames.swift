@@ -17,6 +17,7 @@ extension Worker {
         }
         readFrames(connection, index, session)
         guard connection.pointee.stage == .multiplexing else { return }
+        if connection.pointee.isBroken { return again(connection, index) }
         if isShared { writeFrames(connection, index, session) } else { writeLater(connection, index) }
     }
 
@@ -44,6 +45,7 @@ extension Worker {
             // Cannot fail: the queue is empty and holds what one read brings.
             if rest > 0 { _ = connection.pointee.input.append(UnsafeRawBufferPointer(start: receiveMemory + (count - rest), count: rest)) }
             if rest > 0 || connection.pointee.canRead { again(connection, index) }
+        case .wouldBlock where connection.pointee.isBroken: sessionEnded(connection, index)
         case .wouldBlock: connection.pointee.canRead = false
         case .ended where connection.pointee.role == .downstream: clientEnded(connection, index, session)
         case .ended, .failed: sessionEnded(connection, index)
@@ -63,6 +65,16 @@ extension Worker {
     mutating func sessionEnded(_ connection: ConnectionPlace, _ index: UInt32) {
         if connection.pointee.role == .upstream { return upstreamSessionEnded(connection, index) }
         drop(connection, index)
+    }
+
+    /// Nothing can be sent any more. What a server has said before it closed is still read: which requests it has answered, and which it never
+    /// looked at.
+    mutating func sendFailed(_ connection: ConnectionPlace, _ index: UInt32) {
+        guard connection.pointee.role == .upstream else { return drop(connection, index) }
+        connection.pointee.isBroken = true
+        connection.pointee.output.removeAll()
+        _ = sessionTable.retire(connection.pointee.session)
+        again(connection, index)
     }
 
     /// How long one session's frames may take. Shorter turns within a pod would part what one read brought for several connections into
@@ -208,7 +220,7 @@ extension Worker {
             let memory = UnsafeMutableRawBufferPointer(rebasing: writeMemory[..<WorkerSizes.sendBytesMax])
             let count = session.pointee.codec.write(into: memory)
             if count == 0 { break }
-            guard write(UnsafeRawBufferPointer(rebasing: memory[..<count]), to: connection) else { return sessionEnded(connection, index) }
+            guard write(UnsafeRawBufferPointer(rebasing: memory[..<count]), to: connection) else { return sendFailed(connection, index) }
             if !connection.pointee.output.isEmpty {
                 session.pointee.blockedSince = now
                 break

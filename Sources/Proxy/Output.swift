@@ -78,7 +78,7 @@ extension Worker {
             }
         case .relaying: relayRefused(connection, index)
         case .flushing, .awaitingHead, .detecting: drop(connection, index)
-        case .multiplexing: sessionEnded(connection, index)
+        case .multiplexing: sendFailed(connection, index)
         case .accepting, .connecting, .idle, .resetting, .lingering, .dead: break
         }
     }
