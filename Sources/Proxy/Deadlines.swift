@@ -98,6 +98,7 @@ extension Worker {
     mutating func keepHouse() {
         nextHousekeeping = now + Self.housekeepingNanoseconds
         stock.trim(now: now)
+        abandonUnmadeSessions()
         pipes.trim()
         showPipes()
         ledger.showGauges(self.gauges)

@@ -28,6 +28,21 @@ extension Worker {
         refill(shelf)
     }
 
+    /// Once a second: openings for which the node has made no socket in time are given up, as an exchange's would be.
+    mutating func abandonUnmadeSessions() {
+        guard sessionTable.opening > 0 else { return }
+        var place: UInt32 = 0
+        while place < sessions.highWater {
+            if sessions.isOccupied(place) {
+                let session = sessions.at(place)
+                if !session.pointee.isServer, session.pointee.connection == nobody, isPast(session.pointee.idleSince, milliseconds: limits.connectMilliseconds) {
+                    abandonOpening(place, .noSocket(errno: ETIMEDOUT))
+                }
+            }
+            place += 1
+        }
+    }
+
     /// The session's place, if that is whose token it is and it still waits for a socket.
     func sessionWaiting(_ waiter: Token) -> UInt32? {
         guard waiter.index & Self.sessionMark != 0 else { return nil }

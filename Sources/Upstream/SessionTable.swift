@@ -72,6 +72,8 @@ public struct SessionTable: ~Copyable {
     public private(set) var streams = 0
     /// Sessions, the opening and retiring ones included.
     public private(set) var count = 0
+    /// Sessions that are being opened.
+    public private(set) var opening = 0
 
     /// - Parameters:
     ///   - sessionCapacity: one more than the highest place of a session.
@@ -151,6 +153,7 @@ public struct SessionTable: ~Copyable {
         groups[Int(group)].lastSession = session
         groups[Int(group)].sessions += 1
         groups[Int(group)].opening += 1
+        opening += 1
         count += 1
     }
 
@@ -161,6 +164,7 @@ public struct SessionTable: ~Copyable {
         guard place.pointee.standing == .opening else { return }
         place.pointee.standing = .open
         groups[Int(place.pointee.group)].opening -= 1
+        opening -= 1
         allow(session, streamsMax: streamsMax ?? Int(groups[Int(place.pointee.group)].streamsMax))
     }
 
@@ -174,7 +178,10 @@ public struct SessionTable: ~Copyable {
     /// No new streams: the peer is going away, or the session has been refused. True when none is in use either, so that it can be closed.
     public mutating func retire(_ session: UInt32) -> Bool {
         let place = sessions.base + Int(session)
-        if place.pointee.standing == .opening { groups[Int(place.pointee.group)].opening -= 1 }
+        if place.pointee.standing == .opening {
+            groups[Int(place.pointee.group)].opening -= 1
+            opening -= 1
+        }
         place.pointee.standing = .retiring
         return place.pointee.streams == 0
     }
@@ -202,6 +209,7 @@ public struct SessionTable: ~Copyable {
         precondition(place.pointee.standing != .absent, "a session was removed twice")
         if place.pointee.standing == .opening {
             groups[group].opening -= 1
+            opening -= 1
             groups[group].pauseUntil = now + Self.openAheadPauseNanoseconds
         }
         let next = place.pointee.next, previous = place.pointee.previous

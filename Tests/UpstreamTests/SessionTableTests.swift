@@ -266,7 +266,7 @@ import Testing
                     waiting.append(exchange)
                 }
             }
-            #expect(table.count == streams.count && table.waiting == waiting.count && table.streams == streams.values.reduce(0, +))
+            #expect(table.opening == opening.count && table.count == streams.count && table.waiting == waiting.count && table.streams == streams.values.reduce(0, +))
         }
     }
 }
