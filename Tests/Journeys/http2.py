@@ -76,6 +76,7 @@ class Wire2:
         self.h2.local_settings = Settings(client=client, initial_values={SettingCodes.INITIAL_WINDOW_SIZE: WINDOW, SettingCodes.MAX_FRAME_SIZE: 1 << 14, **(settings or {})})
         self.streams, self.unread = {}, set()
         self.goaway = None
+        self.pongs = 0
         self.closed = False
         self.h2.initiate_connection()
         self.h2.increment_flow_control_window(16 << 20)
@@ -107,6 +108,7 @@ class Wire2:
         """Bookkeeping of one event."""
         if isinstance(event, events.ConnectionTerminated):
             self.goaway = ErrorCodes(event.error_code)
+        self.pongs += isinstance(event, events.PingAckReceived)
         number = getattr(event, "stream_id", 0)
         if not number:
             return
@@ -154,6 +156,12 @@ class Wire2:
         """RST_STREAM."""
         with self.lock:
             self.h2.reset_stream(number, code)
+            self.flush()
+
+    def ping(self, number):
+        """PING."""
+        with self.lock:
+            self.h2.ping(number.to_bytes(8, "big"))
             self.flush()
 
     def close(self):

@@ -103,6 +103,24 @@ def test_h2load_to_a_pods_address(shop, servers):
     eventually(lambda: requests(shop.nodes[0], reporter="source", destination_workload="stock", response_code=200) - before >= 3000, within=5)
 
 
+def test_two_workers(fresh):
+    """Connections of several clients are spread over two workers, each with connections of its own towards the server."""
+    shop = fresh(workers=2)
+    h2load(shop.web, f"http://{shop.stock.ip}:8080/s/1024", count=6000, clients=16)
+    h2load(shop.web, f"http://{shop.cart.ip}:8080/s/1024", count=6000, clients=16)
+
+
+def test_pings_are_answered(shop):
+    """A client that asks twenty times whether we are there, without a request under way, is told so and not taken for a flood."""
+    with Client2(shop.web, shop.stock.ip, 8080) as client:
+        assert client.get("/s/1").status == 200
+        for number in range(20):
+            before = client.pongs
+            client.ping(number)
+            client.until(lambda: client.pongs > before, "PING with ACK")  # noqa: B023
+        assert client.goaway is None and client.get("/s/1").status == 200
+
+
 def test_nghttp(shop, servers, files):
     """Its own reading of a conversation: several files at once, an upload that comes back, trailers both ways."""
     url = f"http://{shop.address('nghttpd')}"
