@@ -14,9 +14,9 @@ HELLO = PREFACE + settings((INITIAL_WINDOW_SIZE, WINDOW))
 STREAMS = 2000
 
 
-def request(method="GET", path="/s/512", *more):
-    """A header block that leaves the dynamic table alone."""
-    fields = [(":method", method), (":scheme", "http"), (":path", path), (":authority", "attack.test"), *more]
+def request(method="GET", path="/s/512", *more, authority="h1.test"):
+    """A header block that leaves the dynamic table alone. The attacks go to h1.test."""
+    fields = [(":method", method), (":scheme", "http"), (":path", path), (":authority", authority), *more]
     return b"".join(literal(name, value) for name, value in fields)
 
 

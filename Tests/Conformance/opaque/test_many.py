@@ -41,7 +41,7 @@ def test_8000_at_rest(descriptors, protocol):
         before = proxy.resident()
         try:
             for number in range(CONNECTIONS):
-                client = socket.create_connection(("127.0.0.1", proxy.ports[number % 2]), 10)
+                client = socket.create_connection(proxy.listeners[number % 2], 10)
                 client.sendall(b"\0 said")
                 clients.append(client)
             eventually(lambda: len(servers) == CONNECTIONS, within=60, what="every connection to arrive")
