@@ -144,29 +144,25 @@ extension Worker {
 
     // MARK: Deliveries
 
-    /// What node has sent over the stock channel.
+    /// One message that node has sent over the stock channel; epoll names the channel again while there are more. Each may be worth dozens of
+    /// connects of one pod, outside its turns, and the others' turns come in between.
     mutating func collectSockets() {
-        while true {
-            do throws(ControlFault) {
-                guard let message = try stockChannel.receive() else { return }
-                switch message.kind {
-                case .socketsMade: deliver(try SocketsMade(message))
-                case .pipesMade: deliver(try PipesMade(message))
-                case .pipesRefused:
-                    _ = try PipesRefused(message)
-                    pipes.refused(now: now)
-                case .socketsRefused: deny(try SocketsRefused(message))
-                default:
-                    var unasked = message
-                    unasked.closeDescriptors()
-                }
-            } catch {
-                if stockChannel.isClosed {
-                    // Node has ended, and so shall we: the control thread sees the same on its socket.
-                    poller.forget(stockChannel.descriptor)
-                    return
-                }
+        do throws(ControlFault) {
+            guard let message = try stockChannel.receive() else { return }
+            switch message.kind {
+            case .socketsMade: deliver(try SocketsMade(message))
+            case .pipesMade: deliver(try PipesMade(message))
+            case .pipesRefused:
+                _ = try PipesRefused(message)
+                pipes.refused(now: now)
+            case .socketsRefused: deny(try SocketsRefused(message))
+            default:
+                var unasked = message
+                unasked.closeDescriptors()
             }
+        } catch {
+            // Node has ended, and so shall we: the control thread sees the same on its socket.
+            if stockChannel.isClosed { poller.forget(stockChannel.descriptor) }
         }
     }
 

@@ -1,4 +1,4 @@
-"""Held against one connection, no attack may be felt on another one of the same worker and the same pod.
+"""Held against one connection, no attack may be felt on another one of the same worker.
 
 One worker, alone on its core. A well-behaved HTTP/2 client asks 400 times a second over four connections of its own; its
 p99 under attack must stay under twice what it is without, each the median of slices taken in turn. Client and server have
@@ -165,7 +165,7 @@ def withstands(proxy, name, pod, attack_once):
         tries.append(f"{alone:.0f} → {under:.0f} µs, {(memory - resident) >> 10:+} KiB, {report}")
         assert report["rounds"] > 0, f"no attack: {tries}"
         assert memory - resident < MEMORY_MAX, f"memory grows: {tries}"
-        if under < 2 * alone:
+        if under < ATTACKS[name].factor * alone:
             break
     else:
         pytest.fail(f"p99 of the well-behaved client under {name}: {'; '.join(tries)}")
@@ -176,18 +176,16 @@ def withstands(proxy, name, pod, attack_once):
     eventually(lambda: answers(proxy), within=5, what="an answer after the attack")
 
 
-#: Each listener of the proxy is a pod of its own; the well-behaved client is on the first.
-FROM = {"its own pod": 0, "another pod": 1}
+#: The second listener: another pod than the well-behaved client's, for pods are what the proxy keeps apart.
+ATTACKER = 1
 
 
-@pytest.mark.parametrize("attacker", FROM)
 @pytest.mark.parametrize("name", ATTACKS)
-def test_an_attack_is_not_felt_elsewhere(scene, name, attacker):
-    withstands(scene, name, FROM[attacker], hold)
+def test_an_attack_is_not_felt_elsewhere(scene, name):
+    withstands(scene, name, ATTACKER, hold)
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("attacker", FROM)
 @pytest.mark.parametrize("name", ATTACKS)
-def test_an_attack_of_half_a_minute_is_not_felt_elsewhere(scene, name, attacker):
-    withstands(scene, name, FROM[attacker], hold_long)
+def test_an_attack_of_half_a_minute_is_not_felt_elsewhere(scene, name):
+    withstands(scene, name, ATTACKER, hold_long)
