@@ -11,7 +11,8 @@ extension Worker {
     /// A socket in the namespace the target needs: from the stock, or, when that is empty, from the next delivery.
     mutating func openUpstream(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace) {
         let key = shelf(for: exchange.pointee.target)
-        if let socket = stock.take(key, now: now) {
+        // Who waits already goes first.
+        if !stock.hasMatch(key), let socket = stock.take(key, now: now) {
             connect(number, exchange, connection, socket)
         } else {
             exchange.pointee.reach = .socket
@@ -144,8 +145,8 @@ extension Worker {
 
     // MARK: Deliveries
 
-    /// One message that node has sent over the stock channel; epoll names the channel again while there are more. Each may be worth dozens of
-    /// connects of one pod, outside its turns, and the others' turns come in between.
+    /// One message that node has sent over the stock channel; epoll names the channel again while there are more, and the others' turns come in
+    /// between.
     mutating func collectSockets() {
         do throws(ControlFault) {
             guard let message = try stockChannel.receive() else { return }
@@ -173,7 +174,16 @@ extension Worker {
             return
         }
         stock.deliver(key, made.sockets)
-        while let (waiter, socket) = stock.match(key) {
+        matchWaiters(at: key)
+        refill(key)
+    }
+
+    /// Connects those who wait at a shelf that has sockets again: each connect costs 20 µs and more, outside its pod's turns, so in company only a
+    /// few between two looks at the others.
+    private mutating func matchWaiters(at key: ShelfKey) {
+        var rest = isShared ? WorkerSizes.connectsPerLookShared : Int(SocketsWanted.countMax)
+        while rest > 0, let (waiter, socket) = stock.match(key) {
+            rest -= 1
             if let session = sessionWaiting(waiter) {
                 connectSession(session, socket)
                 continue
@@ -184,8 +194,11 @@ extension Worker {
             }
             connect(waiter.index, exchange, connections.at(exchange.pointee.downstream), socket)
         }
-        refill(key)
+        if stock.hasMatch(key), !owedShelves.contains(key) { owedShelves.append(key) }
     }
+
+    /// Behind the turns: the next few of those who wait though there are sockets, one shelf after the other.
+    mutating func matchOwed() { matchWaiters(at: owedShelves.removeFirst()) }
 
     private mutating func deny(_ refused: SocketsRefused) {
         ledger.count(.stockRefused)

@@ -5,7 +5,8 @@ import HTTPCodec
 
 // The turn of a multiplexed connection: the frames that have come become events, the frames that wait go out in one send.
 extension Worker {
-    /// Events between two looks at the clock; one costs a microsecond or two.
+    /// Events between two looks at the clock; one costs a microsecond or two. In company every one is followed by a look: the head or the reset of a
+    /// request to an HTTP/1.1 server may cost a connect or a close, which is more than a turn.
     private static let eventsPerLook = 8
 
     mutating func serveSession(_ connection: ConnectionPlace, _ index: UInt32) {
@@ -110,7 +111,7 @@ extension Worker {
             if isServer { requestEvent(event, connection, index, session) } else { replyEvent(event, connection, index, session) }
             guard connection.pointee.stage == .multiplexing else { return nil }
             looks &+= 1
-            if looks & (Self.eventsPerLook - 1) == 0, !rest.isEmpty, monotonicNow() - begun >= framesNanoseconds { return rest.count }
+            if isShared || looks & (Self.eventsPerLook - 1) == 0, !rest.isEmpty, monotonicNow() - begun >= framesNanoseconds { return rest.count }
         }
     }
 

@@ -110,7 +110,9 @@ enum WorkerSizes {
     static let spliceShift = readShiftMax + 1
     static let spliceBytesLeast = 32 * 1024
     /// Exchanges of a session that has failed which end in one turn: each costs its books and an upstream connection, about 10 µs.
-    static let exchangesEndedPerTurn = 32
+    static let exchangesEndedPerTurn = 32, exchangesEndedPerTurnShared = 4
+    /// Waiters that get a socket and connect between two looks at epoll, while several pods are at work.
+    static let connectsPerLookShared = 4
     /// A gRPC deadline farther away than 30 days is none; what a wheel's ticks can count ends at 397.
     static let callNanosecondsMax: UInt64 = 30 * 86_400 * 1_000_000_000
     /// One read of a reply whose stream has hardly any room: two thousand streams that nobody reads must not fill their pod's budget.

@@ -120,7 +120,7 @@ extension Worker {
         let session = sessions.at(place)
         var ended = 0
         while session.pointee.firstExchange != nobody {
-            guard ended < WorkerSizes.exchangesEndedPerTurn else { return again(connection, index) }
+            guard ended < exchangesEndedPerTurn else { return again(connection, index) }
             streamAborted(session.pointee.firstExchange)
             ended += 1
         }
@@ -129,6 +129,8 @@ extension Worker {
         ledger.lower(.http2SessionsOpenDownstream)
     }
 
+    private var exchangesEndedPerTurn: Int { isShared ? WorkerSizes.exchangesEndedPerTurnShared : WorkerSizes.exchangesEndedPerTurn }
+
     /// What the client has not asked for whole when it stopped speaking cannot be answered.
     mutating func endUnfinished(_ connection: ConnectionPlace, _ index: UInt32, _ session: SessionPlace) {
         var ended = 0
@@ -136,7 +138,7 @@ extension Worker {
         while number != nobody {
             let next = exchanges.at(number).pointee.nextOfDownstream
             if exchanges.at(number).pointee.requestPhase != .complete {
-                guard ended < WorkerSizes.exchangesEndedPerTurn else { return again(connection, index) }
+                guard ended < exchangesEndedPerTurn else { return again(connection, index) }
                 streamAborted(number)
                 ended += 1
             }

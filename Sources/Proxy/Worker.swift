@@ -38,6 +38,8 @@ struct Worker: ~Copyable {
     var http1Memory = HTTP1Memory()
     var stock = SocketStock()
     var stockChannel: ControlSocket
+    /// Shelves that have both sockets and waiters; see Connect.
+    var owedShelves: [ShelfKey] = []
     var replays: BlockPool
     var pipes: PipeStock
     var random: SplitMix64
@@ -125,10 +127,11 @@ struct Worker: ~Copyable {
             tables = shared.publisher.enter(worker: number)
             isShared = turnLength.isShared(now)
             scheduler.quantumNanoseconds = isShared ? turnLength.sharedNanoseconds : turnLength.aloneNanoseconds
-            collectEvents(wait: scheduler.isEmpty)
+            collectEvents(wait: scheduler.isEmpty && owedShelves.isEmpty)
             if deadlines.isDue(now) || exchangeDeadlines.isDue(now) { expireDeadlines() }
             serveTurns()
             if !writers.isEmpty { writeWaiting() }
+            if !owedShelves.isEmpty { matchOwed() }
             if now >= nextHousekeeping { keepHouse() }
         }
         shared.publisher.leave(worker: number)

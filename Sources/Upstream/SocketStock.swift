@@ -89,6 +89,12 @@ public struct SocketStock: ~Copyable {
         return (shelves[index].waiting.removeFirst(), socket)
     }
 
+    /// Whether `match` would find a pair.
+    public func hasMatch(_ key: ShelfKey) -> Bool {
+        for shelf in shelves where shelf.key == key { return !shelf.waiting.isEmpty && !shelf.sockets.isEmpty }
+        return false
+    }
+
     /// Gives a socket back that its taker did not use.
     public mutating func putBack(_ key: ShelfKey, _ socket: Int32) {
         shelves[shelf(key)].sockets.append(socket)

@@ -192,7 +192,11 @@ def secured(shop, certificates):
 
 def s_client(shop, address, *options, say="hello mesh\n"):
     """What openssl s_client saw: the certificate's fingerprint and the rest."""
-    done = shop.web.run("sh", "-c", f"(printf '%s' '{say}'; sleep 0.4) | openssl s_client -connect {address} \"$@\" 2>&1", "sh", *options, timeout=20, check=False).stdout
+    # It ends with its input, so that stays open until the answer is there, or no connection was made.
+    wait = "i=0; until grep -qE 'hsem olleh|errno=' \"$out\" || [ $i -ge 100 ]; do sleep 0.05; i=$((i+1)); done"
+    done = shop.web.run(
+        "sh", "-c", f"out=$(mktemp); (printf '%s' '{say}'; {wait}) | openssl s_client -connect {address} \"$@\" >\"$out\" 2>&1; cat \"$out\"; rm \"$out\"",
+        "sh", *options, timeout=20, check=False).stdout
     certificate = re.search(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", done, re.S)
     assert certificate, done[-600:]
     return fingerprint(certificate[0]), done

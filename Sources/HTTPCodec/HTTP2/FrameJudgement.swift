@@ -146,7 +146,7 @@ extension SessionState {
                 guard value == 0 || isServer && value == 1 else { return .fault(.badSetting) }
             case NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE.rawValue:
                 // Every open stream is looked at: that has its price.
-                guard frames.mayControl(limits, now, count: openStreams / 64) else { return .fault(.controlFlood) }
+                guard frames.mayControl(limits, now, count: openStreams / 16) else { return .fault(.controlFlood) }
                 guard value <= 0x7FFF_FFFF, mayChangeInitialWindow(to: Int(value)) else { return .fault(.badInitialWindow) }
             case NGHTTP2_SETTINGS_MAX_FRAME_SIZE.rawValue:
                 guard value >= 16_384, value <= 16_777_215 else { return .fault(.badSetting) }
