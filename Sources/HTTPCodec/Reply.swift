@@ -78,12 +78,6 @@ public struct Reply {
         if isUpstreams { out.write("upstream-") }
         out.write(reason)
     }
-
-    /// Writes `100 Continue`. Returns false when `out` is too small.
-    public static func writeContinue(to out: inout ByteWriter) -> Bool {
-        out.write("HTTP/1.1 100 Continue\r\n\r\n")
-        return !out.overflowed
-    }
 }
 
 /// The phrase behind a registered status (RFC 9110, 15, and those that extend it); empty for any other, as the grammar allows.

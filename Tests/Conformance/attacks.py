@@ -62,7 +62,7 @@ INSERT = frame(HEADERS, WHOLE, 1, request("GET", "/s/512") + literal("x-bomb", "
 
 ATTACKS = {
     # CVE-2023-44487: ask and take it back.
-    "rapid reset": Attack(get() + rst_stream(1)),
+    "rapid reset": Attack(get() + rst_stream(1), fault="rapid_reset"),
     # CVE-2025-8671: ask, and make the server take it back.
     "made you reset, by an empty increment": Attack(get() + window_update(1, 0)),
     "made you reset, by data after the end": Attack(get() + frame(DATA, 0, 1, b"x")),
@@ -86,8 +86,8 @@ ATTACKS = {
     "tiny data": Attack(frame(DATA, 0, 1, b"x"), HELLO + HELD, step=0),
     "data that is all padding": Attack(frame(DATA, PADDED, 1, b"\xff" + bytes(255)), HELLO + HELD, step=0),
     "priority flood": Attack(frame(PRIORITY, 0, 1, priority_fields(on=0)) + frame(PRIORITY, 0, 3, priority_fields(on=1, exclusive=True)), step=4),
-    "window update flood": Attack(window_update(0, 1), step=0),
-    "window update flood on a stream": Attack(window_update(1, 1), HELLO + HELD, step=0),
+    "window update flood": Attack(window_update(0, 1), step=0, fault="window_update_flood"),
+    "window update flood on a stream": Attack(window_update(1, 1), HELLO + HELD, step=0, fault="window_update_flood"),
     "unknown frames": Attack(frame(0xEE, 0xFF, 0, bytes(8)), step=0),
     # A table entry of 4 KB, named a thousand times per request.
     "HPACK bomb": Attack(frame(HEADERS, WHOLE, 3, request() + bytes([0x80 | 62]) * 1000), HELLO + INSERT),
@@ -97,6 +97,7 @@ ATTACKS = {
     "header lists near the limit, every stream held": Attack(block_of(56_000, "POST", ("content-length", "1000000")), options=("-r", "2000")),
     "header lists beyond the limit": Attack(block_of(80_000), options=("-r", "2000")),
     "a header block, octet by octet": Attack(
-        frame(CONTINUATION, 0, 1, b"\x82"), HELLO + frame(HEADERS, END_STREAM, 1, request()), step=0, options=("-r", "2000", "-c", "200")),
+        frame(CONTINUATION, 0, 1, b"\x82"), HELLO + frame(HEADERS, END_STREAM, 1, request()), step=0, options=("-r", "2000", "-c", "200"),
+        fault="continuation_flood"),
     "every stream held": Attack(HELD, options=("-r", "4000")),
 }

@@ -74,11 +74,6 @@ import HTTPCodec
             #expect(head.framing == .length(wire.utf8.count - head.byteCount))
         }
     }
-
-    @Test func theContinueIsAnInterimResponse() throws {
-        let wire = try written(upTo: 25) { Reply.writeContinue(to: &$0) }
-        #expect(try parsed(wire, .response).status == 100)
-    }
 }
 
 @Suite struct DetectionTests {
