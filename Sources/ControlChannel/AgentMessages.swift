@@ -13,17 +13,22 @@ public struct PodEnrol: ControlPayload {
     public var excludedOutboundPorts: [UInt16]
     public var excludedInboundPorts: [UInt16]
     public var excludedOutboundPrefixes: [PrefixBytes]
+    /// Where the kubelet asks how the pod is: its probes go to the app, past the mesh.
+    public var probePorts: [UInt16]
+    /// UDP ports, local or remote, that stay open to and from a strict pod.
+    public var udpExceptionPorts: [UInt16]
 
     public init(
         uid: String, namespace: String, name: String, networkNamespacePath: String, cgroupPath: String, addresses: [AddressBytes],
         flags: PodFlags = [.outbound, .inbound], excludedOutboundPorts: [UInt16] = [], excludedInboundPorts: [UInt16] = [],
-        excludedOutboundPrefixes: [PrefixBytes] = []
+        excludedOutboundPrefixes: [PrefixBytes] = [], probePorts: [UInt16] = [], udpExceptionPorts: [UInt16] = [53]
     ) {
         self.uid = uid; self.namespace = namespace; self.name = name
         self.networkNamespacePath = networkNamespacePath; self.cgroupPath = cgroupPath
         self.addresses = addresses; self.flags = flags
         self.excludedOutboundPorts = excludedOutboundPorts; self.excludedInboundPorts = excludedInboundPorts
         self.excludedOutboundPrefixes = excludedOutboundPrefixes
+        self.probePorts = probePorts; self.udpExceptionPorts = udpExceptionPorts
     }
     public init(fields: ControlMessage, descriptors: inout DescriptorQueue) throws(ControlFault) {
         uid = try fields.string(Tag.uid)
@@ -36,6 +41,8 @@ public struct PodEnrol: ControlPayload {
         excludedOutboundPorts = try fields.ports(Tag.excludedOutboundPorts)
         excludedInboundPorts = try fields.ports(Tag.excludedInboundPorts)
         excludedOutboundPrefixes = try fields.prefixes(Tag.excludedOutboundPrefix)
+        probePorts = try fields.ports(Tag.probePorts)
+        udpExceptionPorts = try fields.ports(Tag.udpExceptionPorts)
     }
     public func write(into message: inout ControlMessage) {
         message.add(Tag.uid, string: uid)
@@ -48,6 +55,8 @@ public struct PodEnrol: ControlPayload {
         message.add(Tag.excludedOutboundPorts, ports: excludedOutboundPorts)
         message.add(Tag.excludedInboundPorts, ports: excludedInboundPorts)
         message.add(Tag.excludedOutboundPrefix, prefixes: excludedOutboundPrefixes)
+        message.add(Tag.probePorts, ports: probePorts)
+        message.add(Tag.udpExceptionPorts, ports: udpExceptionPorts)
     }
 }
 

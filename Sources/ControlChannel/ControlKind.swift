@@ -34,6 +34,19 @@ public enum ControlKind: UInt16, Sendable, CaseIterable {
     case podState = 65
     case processState = 66
     case snapshotAccepted = 67
+
+    // agent → node → proxy
+    case identityWanted = 80
+    /// And node → agent: what a new agent finds in force.
+    case identityIssued = 81
+    case identityFiles = 82
+    case identityWithdrawn = 83
+    case trustBundle = 84
+    case revocations = 85
+
+    // proxy → node → agent
+    case identityRequested = 96
+    case identityState = 97
 }
 
 /// Bounds of one control packet.

@@ -79,6 +79,9 @@ enum Tag {
     static let excludedOutboundPorts: UInt16 = 25, excludedInboundPorts: UInt16 = 26, excludedOutboundPrefix: UInt16 = 27
     static let verdictName: UInt16 = 28, state: UInt16 = 29, listeners: UInt16 = 30, olderConnections: UInt16 = 31
     static let process: UInt16 = 32, processID: UInt16 = 33, restarts: UInt16 = 34, capacityBytes: UInt16 = 35
+    static let probePorts: UInt16 = 36, udpExceptionPorts: UInt16 = 37
+    static let identity: UInt16 = 38, number: UInt16 = 39, certificateRequest: UInt16 = 40, chain: UInt16 = 41
+    static let notBefore: UInt16 = 42, notAfter: UInt16 = 43, trustDomain: UInt16 = 44, roots: UInt16 = 45
 }
 
 /// An IPv6 or v4-mapped address as its 16 bytes in network order.

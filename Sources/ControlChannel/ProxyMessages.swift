@@ -8,6 +8,8 @@ public struct PodFlags: OptionSet, Hashable, Sendable {
     public static let outbound = PodFlags(rawValue: 1), inbound = PodFlags(rawValue: 2)
     /// Without a live proxy connections are refused instead of passing unmeshed.
     public static let failClosed = PodFlags(rawValue: 4)
+    /// Only mutual TLS comes in; UDP is refused; and `failClosed` whatever that flag says.
+    public static let strict = PodFlags(rawValue: 8)
 }
 
 /// node → proxy, first packet: who and what this proxy is. Everything the proxy needs that outlives it comes with it.

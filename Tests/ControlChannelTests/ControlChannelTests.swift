@@ -31,6 +31,7 @@ private final class Witness {
 }
 
 private let address = AddressBytes(mapping: 10, 0, 0, 7)
+private let identity = "spiffe://cluster.local/ns/shop/sa/cart"
 private let prefix = PrefixBytes(address: AddressBytes(mapping: 10, 9, 0, 0), length: 112)!
 
 @Suite struct Messages {
@@ -62,12 +63,23 @@ private let prefix = PrefixBytes(address: AddressBytes(mapping: 10, 9, 0, 0), le
         try roundTrip(PipesRefused(errorNumber: 24))
         try roundTrip(PodEnrol(
             uid: "u", namespace: "shop", name: "cart-é", networkNamespacePath: "/run/netns/x", cgroupPath: "/sys/fs/cgroup/x", addresses: [address],
-            flags: [.inbound], excludedOutboundPorts: [5432, 65535], excludedInboundPorts: [9090], excludedOutboundPrefixes: [prefix]))
+            flags: [.inbound, .strict], excludedOutboundPorts: [5432, 65535], excludedInboundPorts: [9090], excludedOutboundPrefixes: [prefix],
+            probePorts: [8080], udpExceptionPorts: [53, 4789]))
         try roundTrip(PodUnenrol(uid: "u"))
         try roundTrip(AgentHello(incarnation: 1, nodeName: "n", verdictNames: ["pass", "redirect"], counters: 1_008, verdicts: 1_009, heartbeat: 1_010))
         try roundTrip(PodState(uid: "u", state: .refused, pod: 1, namespaceCookie: 2, listeners: 4, olderConnections: 3, reason: "host namespace"))
         try roundTrip(ProcessState(process: .proxy, processID: 42, incarnation: 2, restarts: 1, state: .stale))
         try roundTrip(SnapshotAccepted(generation: 12))
+        try roundTrip(IdentityWanted(identity: identity, number: 3))
+        try roundTrip(IdentityRequested(identity: identity, number: 3, request: [0x30, 0x00], key: 1_011))
+        try roundTrip(IdentityRequested(identity: identity, number: 3, request: [], key: nil))
+        try roundTrip(IdentityIssued(identity: identity, number: .max, chain: [1, 2, 3], notBefore: 1_700_000_000, notAfter: 1_700_086_400, key: 1_012))
+        try roundTrip(IdentityIssued(identity: identity, number: 3, chain: [1], notBefore: 1, notAfter: 2))
+        try roundTrip(IdentityFiles(identity: identity, number: 3, chain: 1_013, key: 1_014))
+        try roundTrip(IdentityWithdrawn(identity: identity))
+        try roundTrip(TrustBundle(trustDomain: "cluster.local", generation: 9, roots: Array("-----BEGIN".utf8)))
+        try roundTrip(Revocations(generation: 4, list: 1_015))
+        try roundTrip(IdentityState(identity: identity, number: 3, state: .refused, reason: "the chain does not end at a root", notAfter: 7))
     }
 
     @Test func unknownFieldsAreSkipped() throws {
@@ -91,6 +103,25 @@ private let prefix = PrefixBytes(address: AddressBytes(mapping: 10, 9, 0, 0), le
         var family = ShardPublished(family: 1, index: 2, version: 3, shard: nil).message()
         family.fields[0].bytes = littleEndianBytes(UInt32(256))
         #expect(throws: ControlFault.malformedField(tag: Tag.family)) { try ShardPublished(family) }
+    }
+
+    @Test func blobsAndNamesOfIdentitiesAreBounded() throws {
+        func refused<Payload: ControlPayload>(_ payload: Payload, _ tag: UInt16) {
+            #expect(throws: ControlFault.malformedField(tag: tag)) { try Payload(ControlMessage(decoding: payload.message().encode())) }
+        }
+        func bytes(_ count: Int) -> [UInt8] { [UInt8](repeating: 1, count: count) }
+        let longName = String(repeating: "x", count: IdentityLimits.identityBytesMax + 1)
+        refused(IdentityWanted(identity: longName, number: 1), Tag.identity)
+        refused(IdentityRequested(identity: identity, number: 1, request: bytes(IdentityLimits.requestBytesMax + 1), key: nil), Tag.certificateRequest)
+        refused(IdentityIssued(identity: identity, number: 1, chain: bytes(IdentityLimits.chainBytesMax + 1), notBefore: 1, notAfter: 2), Tag.chain)
+        refused(TrustBundle(trustDomain: "t", generation: 1, roots: bytes(IdentityLimits.rootsBytesMax + 1)), Tag.roots)
+        refused(
+            IdentityState(identity: identity, number: 1, state: .refused, reason: String(repeating: "x", count: IdentityLimits.reasonBytesMax + 1)),
+            Tag.reason)
+        // The largest that is allowed fits into a packet, with the longest name there can be.
+        let largest = TrustBundle(trustDomain: String(longName.dropLast()), generation: .max, roots: bytes(IdentityLimits.rootsBytesMax))
+        #expect(largest.message().encodedBytes <= ControlLimits.packetBytesMax)
+        try roundTrip(largest)
     }
 
     @Test func aLengthNearTheTopOfItsRangeDoesNotOverflow() {

@@ -25,6 +25,8 @@ private struct Seeded: RandomNumberGenerator {
         attempt(SocketsWanted.self); attempt(SocketsMade.self); attempt(SocketsRefused.self)
         attempt(PipesWanted.self); attempt(PipesMade.self); attempt(PipesRefused.self)
         attempt(PodEnrol.self); attempt(PodUnenrol.self); attempt(AgentHello.self); attempt(PodState.self); attempt(ProcessState.self); attempt(SnapshotAccepted.self)
+        attempt(IdentityWanted.self); attempt(IdentityRequested.self); attempt(IdentityIssued.self); attempt(IdentityFiles.self)
+        attempt(IdentityWithdrawn.self); attempt(TrustBundle.self); attempt(Revocations.self); attempt(IdentityState.self)
     }
 
     @Test func randomBytesNeverTrap() {
@@ -48,6 +50,10 @@ private struct Seeded: RandomNumberGenerator {
             ListenerAdded(pod: 1, role: .inbound, destinationFrom: .socketName, family: .ipv4, listener: -1).message(),
             SocketsWanted(pod: 1, family: .ipv4, socketKind: .plain, count: 4).message(),
             ProcessState(process: .proxy, processID: 1, incarnation: 1, restarts: 0, state: .ready).message(),
+            IdentityRequested(identity: "spiffe://a/ns/b/sa/c", number: 1, request: [0x30, 0x03, 1, 2, 3], key: nil).message(),
+            IdentityIssued(identity: "spiffe://a/ns/b/sa/c", number: 1, chain: [1, 2, 3, 4], notBefore: 5, notAfter: 6).message(),
+            TrustBundle(trustDomain: "a", generation: 1, roots: [1, 2, 3]).message(),
+            IdentityState(identity: "spiffe://a/ns/b/sa/c", number: 1, state: .active, notAfter: 6).message(),
         ]
         for _ in 0..<40_000 {
             var wire = seeds.randomElement(using: &random)!.encode()
