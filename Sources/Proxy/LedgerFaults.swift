@@ -37,6 +37,7 @@ extension Ledger {
         case .priorityFlood: .http2FaultPriorityFlood
         case .windowUpdateFlood: .http2FaultWindowUpdateFlood
         case .settingsTimeout: .http2FaultSettingsTimeout
+        case .headTimeout: .http2FaultHeadTimeout
         case .internalError: .http2FaultInternalError
         }
     }

@@ -55,6 +55,7 @@ extension Worker {
             session.pointee.codec.fail(.settingsTimeout)
             return sessionFailed(connection, index, session, .settingsTimeout)
         }
+        if headIsOverdue(index, session) { return sessionFailed(connection, index, session, .headTimeout) }
         if session.pointee.codec.openStreams > 0 && session.pointee.codec.check(now: now) { again(connection, index) }
         if session.pointee.drain == .announced { return finishDrain(connection, index, session) }
         if session.pointee.exchangeCount == 0 && session.pointee.codec.openStreams == 0 {
@@ -74,10 +75,24 @@ extension Worker {
         if session.pointee.codec.wantsWrite || session.pointee.codec.hasEvents { again(connection, index) }
     }
 
+    /// Whether the peer has had its time for the header block that it has begun; until then the tick comes no later than that ends.
+    ///
+    /// On a connection whose peer says nothing more, nothing else would be due for minutes, and a PING could not be answered within the block.
+    mutating func headIsOverdue(_ index: UInt32, _ session: SessionPlace) -> Bool {
+        guard let begun = session.pointee.codec.headBegunAt else { return false }
+        guard !isPast(begun, milliseconds: limits.headMilliseconds) else {
+            session.pointee.codec.fail(.headTimeout)
+            ledger.count(.limitHeadTimeout)
+            return true
+        }
+        deadlines.set(index, at: min(begun + UInt64(limits.headMilliseconds) * 1_000_000, after(milliseconds: sessionTickMilliseconds)))
+        return false
+    }
+
     func isPast(_ since: Nanoseconds, milliseconds: Int) -> Bool { now >= since + UInt64(milliseconds) * 1_000_000 }
 
     /// Often enough for the shortest of the limits that it watches.
     var sessionTickMilliseconds: Int {
-        min(limits.sessionTickMilliseconds, limits.idleMilliseconds, limits.stallMilliseconds, limits.pingMilliseconds, limits.pingAnswerMilliseconds)
+        min(limits.sessionTickMilliseconds, limits.headMilliseconds, limits.idleMilliseconds, limits.stallMilliseconds, limits.pingMilliseconds, limits.pingAnswerMilliseconds)
     }
 }

@@ -110,6 +110,7 @@ extension Worker {
     mutating func upstreamSessionExpired(_ connection: ConnectionPlace, _ index: UInt32, _ session: SessionPlace) {
         if !session.pointee.codec.hasHeardSettings { return dropSession(connection, index, .failed(.settingsTimeout)) }
         deadlines.set(index, at: after(milliseconds: sessionTickMilliseconds))
+        if headIsOverdue(index, session) { return sessionFailed(connection, index, session, .headTimeout) }
         if session.pointee.blockedSince != 0, isPast(session.pointee.blockedSince, milliseconds: limits.stallMilliseconds) {
             return dropSession(connection, index, .failed(.endedBeforeReply(peerMayHaveSeen: .body, reused: true)))
         }

@@ -29,7 +29,7 @@ public enum Counter: UInt8, Sendable, CaseIterable {
     case http2FaultFlowControl, http2FaultPushPromise, http2FaultCompression, http2FaultSelfDependency, http2FaultTooManyStreams
     case http2FaultRefusedFrame, http2FaultRapidReset, http2FaultContinuationFlood, http2FaultHeadBomb, http2FaultControlFlood
     case http2FaultEmptyDataFlood, http2FaultTinyDataFlood, http2FaultPriorityFlood, http2FaultWindowUpdateFlood
-    case http2FaultSettingsTimeout, http2FaultInternalError
+    case http2FaultSettingsTimeout, http2FaultHeadTimeout, http2FaultInternalError
     // Upstream connections
     case upstreamConnects
     case upstreamFailureRefused, upstreamFailureTimeout, upstreamFailureReset, upstreamFailureUnreachable
@@ -152,6 +152,7 @@ public enum Counter: UInt8, Sendable, CaseIterable {
         case .http2FaultPriorityFlood: .http2Fault("priority_flood")
         case .http2FaultWindowUpdateFlood: .http2Fault("window_update_flood")
         case .http2FaultSettingsTimeout: .http2Fault("settings_timeout")
+        case .http2FaultHeadTimeout: .http2Fault("head_timeout")
         case .http2FaultInternalError: .http2Fault("internal_error")
         case .upstreamConnects:
             .init(name: "weft_upstream_connects_total", help: "Connections opened to endpoints.")

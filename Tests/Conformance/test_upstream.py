@@ -152,6 +152,7 @@ DEEDS = {
     "table larger than allowed": says(lambda stream: frame(HEADERS, END_HEADERS | END_STREAM, stream, integer(1 << 20, 5, 0x20) + STATUS)),
     "another frame inside a header block": says(lambda stream: frame(HEADERS, 0, stream, STATUS), frame(PING, 0, 0, bytes(8))),
     "continuation out of nothing": says(lambda stream: frame(CONTINUATION, END_HEADERS, stream, STATUS)),
+    "header block that does not end": says(lambda stream: frame(HEADERS, 0, stream, STATUS)),
     "continuation without end": without_end(lambda stream: frame(CONTINUATION, 0, stream, literal("x-a", "b" * 100)), [lambda stream: frame(HEADERS, 0, stream, STATUS)]),
     "empty continuation without end": without_end(lambda stream: frame(CONTINUATION, 0, stream), [lambda stream: frame(HEADERS, 0, stream, STATUS)]),
     "a head of 1 MB": says(lambda stream: frame(HEADERS, 0, stream, STATUS), *[lambda stream: frame(CONTINUATION, 0, stream, literal("x-a", "b" * 16000))] * 64,

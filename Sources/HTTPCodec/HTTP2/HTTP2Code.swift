@@ -74,6 +74,8 @@ public enum HTTP2Fault: UInt8, Error, CaseIterable, Sendable {
     // MARK: Time and memory; told by whoever holds the clock
     /// SETTINGS or preface did not come in time.
     case settingsTimeout
+    /// A header block that began did not end in time; nothing else may pass on the connection meanwhile (4.3).
+    case headTimeout
     /// Memory ran out, or a promise of ours was broken.
     case internalError
 }
@@ -112,6 +114,7 @@ extension HTTP2Fault {
         case .priorityFlood: .enhanceYourCalm
         case .windowUpdateFlood: .enhanceYourCalm
         case .settingsTimeout: .settingsTimeout
+        case .headTimeout: .enhanceYourCalm
         case .internalError: .internalError
         }
     }

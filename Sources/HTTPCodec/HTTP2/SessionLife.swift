@@ -131,6 +131,9 @@ extension HTTP2Session {
     /// The peer's SETTINGS have come.
     public var hasHeardSettings: Bool { state.pointee.hasHeardSettings }
 
+    /// When the header block began that the peer has not ended yet; nil: none is open.
+    public var headBegunAt: UInt64? { state.pointee.blockSince == 0 ? nil : state.pointee.blockSince }
+
     /// `now` of the last call of `next` with bytes.
     public var lastReceived: UInt64 { state.pointee.lastReceived }
 }

@@ -57,7 +57,10 @@ extension SessionState {
         }
         if header.type == FrameType.data { return beginData(header, &bytes, now: now) }
         let count = FrameHeader.byteCount &+ header.length
-        guard let frame = whole(count, &bytes) else { return nil }
+        guard let frame = whole(count, &bytes) else {
+            if header.type == FrameType.headers, blockSince == 0 { blockSince = now }
+            return nil
+        }
         hasJudgedHeader = false
         let isDirect = partial.isEmpty
         let verdict = judge(header, frame + FrameHeader.byteCount, now: now)
@@ -230,6 +233,7 @@ extension SessionState {
         guard header.has(FrameFlag.endHeaders) else {
             frames.blockStream = header.stream
             blockHeld = partial.count
+            if blockSince == 0 { blockSince = now }
             return nil
         }
         frames.blockStream = 0
@@ -240,6 +244,7 @@ extension SessionState {
     }
 
     private mutating func feedBlock(_ id: Int32, _ block: UnsafeRawPointer, _ count: Int, _ head: inout Head, now: UInt64) -> HTTP2Event? {
+        blockSince = 0
         var record = live(id)
         if let record, blockEnds { record.pointee.peerEnded = true }
         workspace.pointee.decoder.expect(head.fields.base)

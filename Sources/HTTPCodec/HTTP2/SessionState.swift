@@ -17,6 +17,8 @@ struct SessionState: ~Copyable {
     var dataEnds = false
     /// Bytes of `partial` that are frames of an open header block, behind which the current frame begins.
     var blockHeld = 0
+    /// When the first bytes of the header block came that is not whole yet; 0: there is none.
+    var blockSince: UInt64 = 0
     /// The block's HEADERS frame said END_STREAM.
     var blockEnds = false
     /// The current frame's header has been judged.
