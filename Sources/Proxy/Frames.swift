@@ -125,7 +125,7 @@ extension Worker {
 
     /// The peer has broken the protocol: it is told why, and the connection closes behind that.
     mutating func sessionFailed(_ connection: ConnectionPlace, _ index: UInt32, _ session: SessionPlace, _ fault: HTTP2Fault) {
-        ledger.countFault(fault)
+        ledger.countFault(fault, isUpstream: connection.pointee.role == .upstream)
         if connection.pointee.role == .upstream { return upstreamSessionFailed(connection, index, fault) }
         closeSession(connection, index, session)
     }

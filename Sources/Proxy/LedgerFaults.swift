@@ -3,7 +3,10 @@ import Telemetry
 
 extension Ledger {
     /// An HTTP/2 connection that was given up.
-    func countFault(_ fault: HTTP2Fault) { count(Self.counter(of: fault)) }
+    func countFault(_ fault: HTTP2Fault, isUpstream: Bool) {
+        let counter = Self.counter(of: fault)
+        count(isUpstream ? counter.ofUpstream : counter)
+    }
 
     private static func counter(of fault: HTTP2Fault) -> Counter {
         switch fault {

@@ -30,6 +30,16 @@ public enum Counter: UInt8, Sendable, CaseIterable {
     case http2FaultRefusedFrame, http2FaultRapidReset, http2FaultContinuationFlood, http2FaultHeadBomb, http2FaultControlFlood
     case http2FaultEmptyDataFlood, http2FaultTinyDataFlood, http2FaultPriorityFlood, http2FaultWindowUpdateFlood
     case http2FaultSettingsTimeout, http2FaultHeadTimeout, http2FaultInternalError
+    // In the order of those above: `ofUpstream` counts on it.
+    case http2UpstreamFaultBadPreface, http2UpstreamFaultSettingsNotFirst, http2UpstreamFaultFrameTooLarge, http2UpstreamFaultBadFrameSize
+    case http2UpstreamFaultWrongStream, http2UpstreamFaultIdleStream, http2UpstreamFaultClosedStream, http2UpstreamFaultBadStreamNumber
+    case http2UpstreamFaultInterruptedHead, http2UpstreamFaultStrayContinuation, http2UpstreamFaultBadPadding, http2UpstreamFaultBadSetting
+    case http2UpstreamFaultBadInitialWindow, http2UpstreamFaultZeroWindowIncrement, http2UpstreamFaultWindowOverflow
+    case http2UpstreamFaultFlowControl, http2UpstreamFaultPushPromise, http2UpstreamFaultCompression, http2UpstreamFaultSelfDependency
+    case http2UpstreamFaultTooManyStreams, http2UpstreamFaultRefusedFrame, http2UpstreamFaultRapidReset, http2UpstreamFaultContinuationFlood
+    case http2UpstreamFaultHeadBomb, http2UpstreamFaultControlFlood, http2UpstreamFaultEmptyDataFlood, http2UpstreamFaultTinyDataFlood
+    case http2UpstreamFaultPriorityFlood, http2UpstreamFaultWindowUpdateFlood, http2UpstreamFaultSettingsTimeout
+    case http2UpstreamFaultHeadTimeout, http2UpstreamFaultInternalError
     // Upstream connections
     case upstreamConnects
     case upstreamFailureRefused, upstreamFailureTimeout, upstreamFailureReset, upstreamFailureUnreachable
@@ -69,10 +79,17 @@ public enum Counter: UInt8, Sendable, CaseIterable {
         public var help: StaticString
         public var kind: Kind = .counter
         public var workers: Workers = .summed
-        /// The one label that tells the cases of a family apart.
+        /// The label that tells the cases of a family apart.
         public var label: (name: StaticString, value: StaticString)?
+        /// A second one, `side`, of families whose label says nothing of it: downstream or upstream.
+        public var side: StaticString?
         /// The slot's value times this is the metric's; nanoseconds become seconds with 1e-9.
         public var scale: Double = 1
+    }
+
+    /// The counter of the same HTTP/2 fault on the endpoint's side; for those of faults on the client's.
+    public var ofUpstream: Counter {
+        Counter(rawValue: rawValue &+ (Counter.http2UpstreamFaultBadPreface.rawValue - Counter.http2FaultBadPreface.rawValue)) ?? self
     }
 
     public var definition: Definition {
@@ -122,38 +139,70 @@ public enum Counter: UInt8, Sendable, CaseIterable {
             .init(name: "weft_http2_pings_unanswered_total", help: "HTTP/2 connections given up because a PING was not answered.")
         case .http2NotSpoken:
             .init(name: "weft_http2_not_spoken_total", help: "Endpoints that answered HTTP/2 with something else.")
-        case .http2FaultBadPreface: .http2Fault("bad_preface")
-        case .http2FaultSettingsNotFirst: .http2Fault("settings_not_first")
-        case .http2FaultFrameTooLarge: .http2Fault("frame_too_large")
-        case .http2FaultBadFrameSize: .http2Fault("bad_frame_size")
-        case .http2FaultWrongStream: .http2Fault("wrong_stream")
-        case .http2FaultIdleStream: .http2Fault("idle_stream")
-        case .http2FaultClosedStream: .http2Fault("closed_stream")
-        case .http2FaultBadStreamNumber: .http2Fault("bad_stream_number")
-        case .http2FaultInterruptedHead: .http2Fault("interrupted_head")
-        case .http2FaultStrayContinuation: .http2Fault("stray_continuation")
-        case .http2FaultBadPadding: .http2Fault("bad_padding")
-        case .http2FaultBadSetting: .http2Fault("bad_setting")
-        case .http2FaultBadInitialWindow: .http2Fault("bad_initial_window")
-        case .http2FaultZeroWindowIncrement: .http2Fault("zero_window_increment")
-        case .http2FaultWindowOverflow: .http2Fault("window_overflow")
-        case .http2FaultFlowControl: .http2Fault("flow_control")
-        case .http2FaultPushPromise: .http2Fault("push_promise")
-        case .http2FaultCompression: .http2Fault("compression")
-        case .http2FaultSelfDependency: .http2Fault("self_dependency")
-        case .http2FaultTooManyStreams: .http2Fault("too_many_streams")
-        case .http2FaultRefusedFrame: .http2Fault("refused_frame")
-        case .http2FaultRapidReset: .http2Fault("rapid_reset")
-        case .http2FaultContinuationFlood: .http2Fault("continuation_flood")
-        case .http2FaultHeadBomb: .http2Fault("head_bomb")
-        case .http2FaultControlFlood: .http2Fault("control_flood")
-        case .http2FaultEmptyDataFlood: .http2Fault("empty_data_flood")
-        case .http2FaultTinyDataFlood: .http2Fault("tiny_data_flood")
-        case .http2FaultPriorityFlood: .http2Fault("priority_flood")
-        case .http2FaultWindowUpdateFlood: .http2Fault("window_update_flood")
-        case .http2FaultSettingsTimeout: .http2Fault("settings_timeout")
-        case .http2FaultHeadTimeout: .http2Fault("head_timeout")
-        case .http2FaultInternalError: .http2Fault("internal_error")
+        case .http2FaultBadPreface: .http2Fault("bad_preface", "downstream")
+        case .http2FaultSettingsNotFirst: .http2Fault("settings_not_first", "downstream")
+        case .http2FaultFrameTooLarge: .http2Fault("frame_too_large", "downstream")
+        case .http2FaultBadFrameSize: .http2Fault("bad_frame_size", "downstream")
+        case .http2FaultWrongStream: .http2Fault("wrong_stream", "downstream")
+        case .http2FaultIdleStream: .http2Fault("idle_stream", "downstream")
+        case .http2FaultClosedStream: .http2Fault("closed_stream", "downstream")
+        case .http2FaultBadStreamNumber: .http2Fault("bad_stream_number", "downstream")
+        case .http2FaultInterruptedHead: .http2Fault("interrupted_head", "downstream")
+        case .http2FaultStrayContinuation: .http2Fault("stray_continuation", "downstream")
+        case .http2FaultBadPadding: .http2Fault("bad_padding", "downstream")
+        case .http2FaultBadSetting: .http2Fault("bad_setting", "downstream")
+        case .http2FaultBadInitialWindow: .http2Fault("bad_initial_window", "downstream")
+        case .http2FaultZeroWindowIncrement: .http2Fault("zero_window_increment", "downstream")
+        case .http2FaultWindowOverflow: .http2Fault("window_overflow", "downstream")
+        case .http2FaultFlowControl: .http2Fault("flow_control", "downstream")
+        case .http2FaultPushPromise: .http2Fault("push_promise", "downstream")
+        case .http2FaultCompression: .http2Fault("compression", "downstream")
+        case .http2FaultSelfDependency: .http2Fault("self_dependency", "downstream")
+        case .http2FaultTooManyStreams: .http2Fault("too_many_streams", "downstream")
+        case .http2FaultRefusedFrame: .http2Fault("refused_frame", "downstream")
+        case .http2FaultRapidReset: .http2Fault("rapid_reset", "downstream")
+        case .http2FaultContinuationFlood: .http2Fault("continuation_flood", "downstream")
+        case .http2FaultHeadBomb: .http2Fault("head_bomb", "downstream")
+        case .http2FaultControlFlood: .http2Fault("control_flood", "downstream")
+        case .http2FaultEmptyDataFlood: .http2Fault("empty_data_flood", "downstream")
+        case .http2FaultTinyDataFlood: .http2Fault("tiny_data_flood", "downstream")
+        case .http2FaultPriorityFlood: .http2Fault("priority_flood", "downstream")
+        case .http2FaultWindowUpdateFlood: .http2Fault("window_update_flood", "downstream")
+        case .http2FaultSettingsTimeout: .http2Fault("settings_timeout", "downstream")
+        case .http2FaultHeadTimeout: .http2Fault("head_timeout", "downstream")
+        case .http2FaultInternalError: .http2Fault("internal_error", "downstream")
+        case .http2UpstreamFaultBadPreface: .http2Fault("bad_preface", "upstream")
+        case .http2UpstreamFaultSettingsNotFirst: .http2Fault("settings_not_first", "upstream")
+        case .http2UpstreamFaultFrameTooLarge: .http2Fault("frame_too_large", "upstream")
+        case .http2UpstreamFaultBadFrameSize: .http2Fault("bad_frame_size", "upstream")
+        case .http2UpstreamFaultWrongStream: .http2Fault("wrong_stream", "upstream")
+        case .http2UpstreamFaultIdleStream: .http2Fault("idle_stream", "upstream")
+        case .http2UpstreamFaultClosedStream: .http2Fault("closed_stream", "upstream")
+        case .http2UpstreamFaultBadStreamNumber: .http2Fault("bad_stream_number", "upstream")
+        case .http2UpstreamFaultInterruptedHead: .http2Fault("interrupted_head", "upstream")
+        case .http2UpstreamFaultStrayContinuation: .http2Fault("stray_continuation", "upstream")
+        case .http2UpstreamFaultBadPadding: .http2Fault("bad_padding", "upstream")
+        case .http2UpstreamFaultBadSetting: .http2Fault("bad_setting", "upstream")
+        case .http2UpstreamFaultBadInitialWindow: .http2Fault("bad_initial_window", "upstream")
+        case .http2UpstreamFaultZeroWindowIncrement: .http2Fault("zero_window_increment", "upstream")
+        case .http2UpstreamFaultWindowOverflow: .http2Fault("window_overflow", "upstream")
+        case .http2UpstreamFaultFlowControl: .http2Fault("flow_control", "upstream")
+        case .http2UpstreamFaultPushPromise: .http2Fault("push_promise", "upstream")
+        case .http2UpstreamFaultCompression: .http2Fault("compression", "upstream")
+        case .http2UpstreamFaultSelfDependency: .http2Fault("self_dependency", "upstream")
+        case .http2UpstreamFaultTooManyStreams: .http2Fault("too_many_streams", "upstream")
+        case .http2UpstreamFaultRefusedFrame: .http2Fault("refused_frame", "upstream")
+        case .http2UpstreamFaultRapidReset: .http2Fault("rapid_reset", "upstream")
+        case .http2UpstreamFaultContinuationFlood: .http2Fault("continuation_flood", "upstream")
+        case .http2UpstreamFaultHeadBomb: .http2Fault("head_bomb", "upstream")
+        case .http2UpstreamFaultControlFlood: .http2Fault("control_flood", "upstream")
+        case .http2UpstreamFaultEmptyDataFlood: .http2Fault("empty_data_flood", "upstream")
+        case .http2UpstreamFaultTinyDataFlood: .http2Fault("tiny_data_flood", "upstream")
+        case .http2UpstreamFaultPriorityFlood: .http2Fault("priority_flood", "upstream")
+        case .http2UpstreamFaultWindowUpdateFlood: .http2Fault("window_update_flood", "upstream")
+        case .http2UpstreamFaultSettingsTimeout: .http2Fault("settings_timeout", "upstream")
+        case .http2UpstreamFaultHeadTimeout: .http2Fault("head_timeout", "upstream")
+        case .http2UpstreamFaultInternalError: .http2Fault("internal_error", "upstream")
         case .upstreamConnects:
             .init(name: "weft_upstream_connects_total", help: "Connections opened to endpoints.")
         case .upstreamFailureRefused: .upstreamFailure("refused")
@@ -267,8 +316,10 @@ extension Counter.Definition {
     fileprivate static func goAways(_ way: StaticString) -> Self {
         family("weft_http2_goaways_total", "GOAWAY frames, by who sent them and on which side.", "way", way)
     }
-    fileprivate static func http2Fault(_ reason: StaticString) -> Self {
-        family("weft_http2_faults_total", "HTTP/2 connections given up, by what was wrong with them.", "reason", reason)
+    fileprivate static func http2Fault(_ reason: StaticString, _ side: StaticString) -> Self {
+        var made = family("weft_http2_faults_total", "HTTP/2 connections given up, by what was wrong with them and on which side.", "reason", reason)
+        made.side = side
+        return made
     }
     fileprivate static func retired(_ reason: StaticString) -> Self {
         family("weft_http2_retirements_total", "Upstream HTTP/2 connections that take no more streams.", "reason", reason)

@@ -26,6 +26,7 @@ extension CountersSnapshot {
                 var labels: [(name: String, value: String)] = []
                 if definition.workers == .each { labels.append(("worker", "\(worker)")) }
                 if let label = definition.label { labels.append(("\(label.name)", "\(label.value)")) }
+                if let side = definition.side { labels.append(("side", "\(side)")) }
                 page.start(name, labels)
                 page.append(value, scale: definition.scale)
                 page.endLine()

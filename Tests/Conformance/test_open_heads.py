@@ -59,7 +59,7 @@ def test_a_block_that_never_ends(proxy, open_a_block):
         assert 0.4 < time.monotonic() - since < 4
         assert isinstance(client.until(None), str), "closed behind it"
     after = proxy.metrics()
-    for name, labels in (("weft_http2_faults_total", {"reason": "head_timeout"}), ("weft_limits_reached_total", {"limit": "head_timeout"})):
+    for name, labels in (("weft_http2_faults_total", {"reason": "head_timeout", "side": "downstream"}), ("weft_limits_reached_total", {"limit": "head_timeout"})):
         assert after.sum(name, **labels) - before.sum(name, **labels) == 1, name
 
 
@@ -85,6 +85,6 @@ def test_a_server_that_does_not_end_its_head():
         since = time.monotonic()
         answer = ask_http2(proxy, "/bad/header_block_that_does_not_end")
         assert answer is not None and answer[0] == 502 and time.monotonic() - since < 4
-        assert proxy.metrics().sum("weft_http2_faults_total", reason="head_timeout") == 1
+        assert proxy.metrics().sum("weft_http2_faults_total", reason="head_timeout", side="upstream") == 1
         assert ask_http2(proxy, "/") == (200, b"good")
     server.close()

@@ -66,9 +66,10 @@ import Testing
 
     @Test(arguments: HTTP2Fault.allCases) func everyFaultOfASessionHasItsOwnSeries(_ fault: HTTP2Fault) throws {
         let books = try Books()
-        books.ledger.countFault(fault)
-        let counted = books.lines("weft_http2_faults_total{").filter { $0.hasSuffix("} 1") }
+        books.ledger.countFault(fault, isUpstream: false)
+        for _ in 0..<2 { books.ledger.countFault(fault, isUpstream: true) }
+        let counted = books.lines("weft_http2_faults_total{").filter { !$0.hasSuffix("} 0") }
         let words = "\(fault)".reduce(into: "") { $0 += $1.isUppercase ? "_\($1.lowercased())" : "\($1)" }
-        #expect(counted == ["weft_http2_faults_total{reason=\"\(words)\"} 1"])
+        #expect(counted == [("downstream", 1), ("upstream", 2)].map { "weft_http2_faults_total{reason=\"\(words)\",side=\"\($0)\"} \($1)" })
     }
 }

@@ -18,7 +18,8 @@ import Testing
     @Test func casesOfAFamilyDifferInTheirLabel() {
         var series: Set<String> = []
         for counter in Counter.allCases {
-            let label = counter.definition.label.map { "\($0.name)=\($0.value)" } ?? ""
+            let side = counter.definition.side.map { ",side=\($0)" } ?? ""
+            let label = (counter.definition.label.map { "\($0.name)=\($0.value)" } ?? "") + side
             #expect(series.insert("\(counter.definition.name){\(label)}").inserted, "\(counter)")
         }
     }
