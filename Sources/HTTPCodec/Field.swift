@@ -35,6 +35,8 @@ public enum KnownField: UInt8, Sendable {
     case cookie, contentType, grpcTimeout, grpcStatus, grpcMessage, webSocketKey, webSocketAccept
     /// Only one Weft proxy may tell another where a request goes (DESIGN §3); from anyone else it is removed.
     case weftDestination
+    /// `x-forwarded-client-cert` (Envoy's): who called, as far as a proxy has proven it. What came is never believed.
+    case forwardedClientCertificate
 }
 
 /// One field line: two runs of bytes, and what the parser found out about them.
@@ -85,6 +87,7 @@ func identify(_ name: UnsafeRawPointer, _ count: Int) -> KnownField {
             : tokenEquals(name, 17, "sec-websocket-key") ? .webSocketKey : .other
     case 18: tokenEquals(name, 18, "x-weft-destination") ? .weftDestination : .other
     case 20: tokenEquals(name, 20, "sec-websocket-accept") ? .webSocketAccept : .other
+    case 23: tokenEquals(name, 23, "x-forwarded-client-cert") ? .forwardedClientCertificate : .other
     default: .other
     }
 }

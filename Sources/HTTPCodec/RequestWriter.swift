@@ -18,6 +18,10 @@ public struct RequestForwarding {
     /// `Upgrade` is forwarded, and `parseResponse(mayUpgrade:)` must be told so. Never for `h2c`: its tunnel would carry
     /// requests that nobody judged.
     public var keepsUpgrade: Bool
+    /// `x-weft-destination` for the proxy at the other end: `port;protocol`. Empty: none. Any that came is withheld.
+    public var weftDestination = UnsafeRawBufferPointer(start: nil, count: 0)
+    /// `x-forwarded-client-cert` for the application: who called, as the handshake has proven it. Empty: none. Any that came is withheld.
+    public var clientCertificate = UnsafeRawBufferPointer(start: nil, count: 0)
 
     public init(
         peerAddress: UnsafeRawBufferPointer = .init(start: nil, count: 0),
@@ -36,13 +40,15 @@ public struct RequestForwarding {
 /// Writes the head of a request towards the upstream, always as HTTP/1.1.
 public enum RequestWriter {
     /// What `write` adds at most: Host 8, the four fields it may create 21 + 26 + 52 + 70, `te` 13, `connection` 31,
-    /// `transfer-encoding` 28, `content-length` 38, `sec-websocket-key` 45, a slash, the version 11; rounded up.
-    static let additionMax = 384
+    /// `transfer-encoding` 28, `content-length` 38, `sec-websocket-key` 45, a slash, the version 11, the names of the two
+    /// fields between proxies and towards the application 22 + 27; rounded up.
+    static let additionMax = 448
 
     /// Bytes that `write` may need, for `ByteQueue.write(upTo:)`.
     public static func bytesMax(_ head: borrowing Head, _ forwarding: RequestForwarding) -> Int {
         // A line `name:value` gains a space.
-        head.byteCount + head.fieldCount + forwarding.peerAddress.count + forwarding.destination.count + additionMax
+        head.byteCount + head.fieldCount + forwarding.peerAddress.count + forwarding.destination.count + forwarding.weftDestination.count
+            + forwarding.clientCertificate.count + additionMax
     }
 
     /// Writes request line and fields, up to and including the empty line.
@@ -61,6 +67,7 @@ public enum RequestWriter {
         var withheld = FieldSet.perHop
         let (keepsRequestID, keepsTrace, keepsProto) = keptFields(head, base)
         withheld.insert(.weftDestination)
+        withheld.insert(.forwardedClientCertificate)
         if !keepsRequestID { withheld.insert(.xRequestID) }
         // A trace state without the trace it belongs to means nothing (W3C Trace Context, 3.3).
         if !keepsTrace { withheld.insert(.traceparent); withheld.insert(.tracestate) }
@@ -73,6 +80,8 @@ public enum RequestWriter {
         if !keepsProto {
             if forwarding.isSecure { out.write("x-forwarded-proto: https\r\n") } else { out.write("x-forwarded-proto: http\r\n") }
         }
+        writeField("x-weft-destination: ", forwarding.weftDestination, to: &out)
+        writeField("x-forwarded-client-cert: ", forwarding.clientCertificate, to: &out)
         if !keepsRequestID { writeRequestID(forwarding.random, to: &out) }
         if !keepsTrace { writeTraceparent(forwarding.random, to: &out) }
         if case .chunked = head.framing { out.write("transfer-encoding: chunked\r\n") }
@@ -136,6 +145,13 @@ public enum RequestWriter {
         } else {
             out.write(base + head.authority.start, count: Int(head.authority.count))
         }
+        out.write("\r\n")
+    }
+
+    @inline(__always) private static func writeField(_ name: StaticString, _ value: UnsafeRawBufferPointer, to out: inout ByteWriter) {
+        guard !value.isEmpty else { return }
+        out.write(name)
+        out.write(value)
         out.write("\r\n")
     }
 

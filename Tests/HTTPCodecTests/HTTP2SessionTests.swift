@@ -1,4 +1,5 @@
 import Testing
+import Bytes
 import HTTPCodec
 
 @Suite struct HTTP2SessionTests {
@@ -42,6 +43,54 @@ import HTTPCodec
         #expect(back.count == 2)
         guard case .trailers(1, let trailers) = back.last else { Issue.record("\(back)"); return }
         #expect(trailers.fields == ["grpc-status: 0"])
+    }
+
+    /// What came in a field is withheld; what the proxy itself says goes out once, on either protocol.
+    @Test func whatProxiesTellIsWrittenAnew() throws {
+        var head = Head(), progress = HeadProgress()
+        let wire = Array("GET / HTTP/1.1\r\nHost: a\r\nX-Weft-Destination: 1;http2\r\nx-forwarded-client-cert: URI=forged\r\n\r\n".utf8)
+        let destination = Array("8080;grpc".utf8), certificate = Array("By=a;URI=b".utf8)
+        let written = try wire.withUnsafeBytes { bytes in
+            _ = try head.parseRequest(bytes, limits: .standard, progress: &progress)
+            return destination.withUnsafeBytes { destination in
+                certificate.withUnsafeBytes { certificate in
+                    var forwarding = RequestForwarding(random: (1, 2, 3))
+                    forwarding.weftDestination = destination
+                    forwarding.clientCertificate = certificate
+                    var memory = [UInt8](repeating: 0, count: RequestWriter.bytesMax(head, forwarding))
+                    return memory.withUnsafeMutableBytes { memory in
+                        var out = ByteWriter(memory)
+                        #expect(RequestWriter.write(head, of: bytes, forwarding, to: &out))
+                        return String(decoding: out.written, as: UTF8.self)
+                    }
+                }
+            }
+        }
+        #expect(written == "GET / HTTP/1.1\r\nhost: a\r\nx-forwarded-proto: http\r\nx-weft-destination: 8080;grpc\r\nx-forwarded-client-cert: By=a;URI=b\r\n"
+            + RequestWriterTests.requestID + RequestWriterTests.trace + "\r\n")
+    }
+
+    /// Each side of a tunnel ends by itself: behind our END_STREAM the client's content still comes, for as long as it likes.
+    @Test func tunnelEndsOneSideAtATime() throws {
+        let both = Joined()
+        let stream = try both.client.request("CONNECT 10.0.0.1:80 HTTP/1.1\r\nHost: 10.0.0.1:80\r\n\r\n", ends: false)
+        both.settle()
+        _ = both.server.news()
+        both.server.session.submitTunnelOpened(stream)
+        both.server.session.setOwner(stream, 3)
+        both.server.append(stream, "all I have")
+        both.server.session.endHalf(stream)
+        both.settle()
+        #expect(both.client.news().last == .data(stream, "all I have", ends: true))
+        both.server.now += 10_000_000_000
+        both.server.check()
+        #expect(both.client.append(stream, "still here") == 10)
+        both.settle()
+        #expect(both.server.news() == [.data(stream, "still here", ends: false)])
+        both.client.session.end(stream)
+        both.settle()
+        #expect(both.server.news() == [.ended(stream)])
+        #expect(both.client.openStreams == 0 && both.server.openStreams == 0)
     }
 
     @Test func resetIsToldToTheOtherSide() throws {

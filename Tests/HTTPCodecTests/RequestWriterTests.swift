@@ -35,7 +35,7 @@ import HTTPCodec
         "X-Private: 1\r\nConnection: x-private\r\n", "Connection: close, X-Private\r\nX-Private: 1\r\nX-PRIVATE: 2\r\n",
         "Connection: a\r\nConnection: x-a ,,x-b\r\nX-A: 1\r\nX-B: 2\r\n",
         "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n", "Upgrade: websocket\r\n",
-        "X-Weft-Destination: 8080;http1\r\n", "TE: deflate\r\n",
+        "X-Weft-Destination: 8080;http1\r\n", "X-Forwarded-Client-Cert: By=spiffe://a/ns/b/sa/c;URI=spiffe://a/ns/admin/sa/root\r\n", "TE: deflate\r\n",
     ])
     func fieldsForOneHopEndHere(_ lines: String) throws {
         let wire = "GET / HTTP/1.1\r\nHost: a\r\nBefore: x\r\n\(lines)After: y\r\n\r\n"

@@ -87,7 +87,7 @@ struct StrictReader {
     }
 
     private func refuseHopByHop(_ fields: [(String, String)]) throws {
-        let banned = ["keep-alive", "proxy-connection", "http2-settings", "x-weft-destination"]
+        let banned = ["keep-alive", "proxy-connection", "http2-settings", "x-weft-destination", "x-forwarded-client-cert"]
         if let field = fields.first(where: { banned.contains($0.0) }) { throw Refusal("\(field.0) crossed a hop") }
         let allowed: Set = ["close", "te", "upgrade", "keep-alive"]
         for field in fields where field.0 == "connection" {

@@ -136,6 +136,7 @@ extension FieldGatherer {
         let kept = RequestWriter.keptFields(head, base)
         var withheld = FieldSet.perHop
         withheld.insert(.weftDestination)
+        withheld.insert(.forwardedClientCertificate)
         if isUpgrade { withheld.insert(.webSocketKey); withheld.insert(.contentLength) }
         if !kept.requestID { withheld.insert(.xRequestID) }
         if !kept.trace { withheld.insert(.traceparent); withheld.insert(.tracestate) }
@@ -160,6 +161,8 @@ extension FieldGatherer {
             }
         }
         if !kept.proto { if forwarding.isSecure { add("x-forwarded-proto", "https") } else { add("x-forwarded-proto", "http") } }
+        if !forwarding.weftDestination.isEmpty { add("x-weft-destination", forwarding.weftDestination) }
+        if !forwarding.clientCertificate.isEmpty { add("x-forwarded-client-cert", forwarding.clientCertificate) }
         if !kept.requestID { add("x-request-id", isFresh: true) { writeRequestIDValue(forwarding.random, to: &$0) } }
         if !kept.trace { add("traceparent", isFresh: true) { writeTraceparentValue(forwarding.random, to: &$0) } }
         if head.acceptsTrailers { add("te", "trailers") }
@@ -196,6 +199,12 @@ extension FieldGatherer {
         add("content-type", "text/plain")
         add("content-length") { $0.writeDecimal(UInt64(reply.bodyBytes)) }
         if let seconds = reply.retryAfterSeconds { add("retry-after") { $0.writeDecimal(UInt64(max(seconds, 0))) } }
+    }
+
+    /// The answer to a CONNECT that has been carried out: what follows is the tunnel's.
+    mutating func gatherTunnelOpened() {
+        begin()
+        addStatus(200)
     }
 
     /// A gRPC status of our own: the only head of its stream, or its trailers.

@@ -100,6 +100,13 @@ public struct HTTP2Session: ~Copyable {
         state.pointee.end(record)
     }
 
+    /// Agrees to a CONNECT (RFC 9113, 8.5): from here on the stream's content is the tunnel's.
+    public mutating func submitTunnelOpened(_ stream: Int32) {
+        guard let record = state.pointee.live(stream), !record.pointee.sentHead else { return }
+        state.pointee.workspace.pointee.gatherer.gatherTunnelOpened()
+        state.pointee.submitHead(record, ends: false, isInterim: false)
+    }
+
     /// Submits a gRPC status of our own: as the whole answer, or as trailers when a response has begun.
     public mutating func submitReply(_ stream: Int32, _ reply: GRPCReply) {
         guard let record = state.pointee.live(stream) else { return }
@@ -149,6 +156,13 @@ public struct HTTP2Session: ~Copyable {
     /// ends by itself, or by `check`.
     public mutating func end(_ stream: Int32) {
         guard let record = state.pointee.live(stream) else { return }
+        state.pointee.end(record)
+    }
+
+    /// Ends our side of a tunnel behind what is queued, as a FIN does: the peer's side goes on.
+    public mutating func endHalf(_ stream: Int32) {
+        guard let record = state.pointee.live(stream) else { return }
+        record.pointee.goesOn = true
         state.pointee.end(record)
     }
 

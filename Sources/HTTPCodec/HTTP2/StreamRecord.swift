@@ -42,6 +42,8 @@ struct StreamRecord {
     var sentEnd = false
     /// When END_STREAM was written although the client had not ended; 0 otherwise. What it still sends is dropped.
     var answeredAt: UInt64 = 0
+    /// A tunnel: the peer's side goes on behind our END_STREAM.
+    var goesOn = false
     /// There was no room when it was asked for, or none left by what was appended.
     var wantsRoom = false
     var isInWritable = false
