@@ -46,10 +46,18 @@ struct EnrolmentLedger {
             uid: pod.uid, namespace: pod.namespace, name: pod.name,
             networkNamespacePath: enrolment.networkNamespacePath, cgroupPath: enrolment.cgroupPath,
             addresses: enrolment.addresses.map { AddressBytes(high: $0.high, low: $0.low) },
-            flags: enrolment.isFailClosed ? [.outbound, .inbound, .failClosed] : [.outbound, .inbound],
+            flags: flags(of: enrolment),
             excludedOutboundPorts: enrolment.excludedOutboundPorts, excludedInboundPorts: enrolment.excludedInboundPorts,
             excludedOutboundPrefixes: enrolment.excludedOutboundPrefixes.compactMap {
                 PrefixBytes(address: AddressBytes(high: $0.address.high, low: $0.address.low), length: $0.mappedLength)
-            })
+            },
+            probePorts: enrolment.probePorts, udpExceptionPorts: enrolment.udpExceptionPorts)
+    }
+
+    private static func flags(of enrolment: Enrolment) -> PodFlags {
+        var flags: PodFlags = [.outbound, .inbound]
+        if enrolment.isFailClosed { flags.insert(.failClosed) }
+        if enrolment.isStrict { flags.insert(.strict) }
+        return flags
     }
 }

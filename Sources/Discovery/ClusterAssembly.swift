@@ -4,6 +4,7 @@ import MeshModel
 /// one address); each object is right on its own.
 struct ClusterAssembly {
     let nodeName: String
+    let trustDomain: String
     private var faults: [Fault] = []
     private var notes: [Note] = []
     private var namespaces: [String: NamespaceObject] = [:]
@@ -12,13 +13,14 @@ struct ClusterAssembly {
     private var services: [(ServiceObject, HeldObject)] = []
     private var slices: [ObjectKey: [EndpointSliceObject]] = [:]
 
-    static func view(of held: [ObjectKey: HeldObject], nodeName: String) -> ClusterView {
-        var assembly = ClusterAssembly(held, nodeName: nodeName)
+    static func view(of held: [ObjectKey: HeldObject], nodeName: String, trustDomain: String) -> ClusterView {
+        var assembly = ClusterAssembly(held, nodeName: nodeName, trustDomain: trustDomain)
         return assembly.view()
     }
 
-    private init(_ held: [ObjectKey: HeldObject], nodeName: String) {
+    private init(_ held: [ObjectKey: HeldObject], nodeName: String, trustDomain: String) {
         self.nodeName = nodeName
+        self.trustDomain = trustDomain
         // Sorted, so that equal objects give equal views, and of two claims to one address the same one always wins.
         for (_, entry) in held.sorted(by: { $0.key < $1.key }) {
             switch entry.object {
@@ -35,7 +37,7 @@ struct ClusterAssembly {
     private mutating func view() -> ClusterView {
         let workloads = workloads()
         let state = MeshState(
-            nodeName: nodeName, zone: nodes[nodeName]?.zone ?? "",
+            nodeName: nodeName, zone: nodes[nodeName]?.zone ?? "", trustDomain: trustDomain,
             workloads: workloads,
             services: meshServices(workloads),
             namespaces: namespaces.values.map(settings).sorted { $0.name < $1.name })
@@ -44,13 +46,19 @@ struct ClusterAssembly {
 
     private func settings(_ namespace: NamespaceObject) -> NamespaceSettings {
         NamespaceSettings(
-            name: namespace.metadata.name, isMeshed: namespace.mode == .enabled, failure: namespace.failure == .closed ? .closed : .open)
+            name: namespace.metadata.name, isMeshed: namespace.mode == .enabled, failure: namespace.failure == .closed ? .closed : .open,
+            mode: namespace.protection == .strict ? .strict : .permissive)
     }
 
     // MARK: Pods
 
     private func isMeshed(_ pod: PodObject) -> Bool {
         !pod.usesHostNetwork && (pod.mode ?? namespaces[pod.metadata.namespace]?.mode) == .enabled
+    }
+
+    /// A pod may be stricter than its namespace, never less strict.
+    private func isStrict(_ pod: PodObject) -> Bool {
+        namespaces[pod.metadata.namespace]?.protection == .strict || pod.protection == .strict
     }
 
     private mutating func workloads() -> [Workload] {
@@ -77,6 +85,11 @@ struct ClusterAssembly {
                     addresses.append(address)
                 }
             }
+            if pod.protection == .permissive, isStrict(pod) {
+                report(
+                    entry, pod.metadata, .pod, "metadata.annotations[\(MeshNames.protection)]", "“permissive” would weaken its namespace, which is strict",
+                    remedy: "remove it, or make the namespace permissive")
+            }
             result.append(workload(pod, uid: uid, addresses: addresses))
         }
         return result
@@ -92,7 +105,8 @@ struct ClusterAssembly {
             nodeName: pod.nodeName, addresses: addresses, workloadName: workloadName, app: app, version: version,
             canonicalService: labels["service.istio.io/canonical-name"] ?? (app.isEmpty ? workloadName : app),
             canonicalRevision: labels["service.istio.io/canonical-revision"] ?? (version.isEmpty ? "latest" : version),
-            isMeshed: isMeshed(pod), isReady: pod.isReady)
+            isMeshed: isMeshed(pod), isReady: pod.isReady, isStrict: isStrict(pod),
+            failsOpen: namespaces[pod.metadata.namespace]?.failure != .closed)
     }
 
     private func nodePods(_ workloads: [Workload]) -> [NodePod] {
@@ -115,7 +129,9 @@ struct ClusterAssembly {
         return .enrol(
             Enrolment(
                 networkNamespacePath: namespacePath, cgroupPath: cgroupPath, addresses: workload.addresses,
-                isFailClosed: namespaces[workload.namespace]?.failure == .closed,
+                isFailClosed: workload.isStrict || namespaces[workload.namespace]?.failure == .closed, isStrict: workload.isStrict,
+                probePorts: pod.probePorts,
+                udpExceptionPorts: pod.capture.udpExceptionPorts ?? namespaces[workload.namespace]?.udpExceptionPorts ?? [DiscoveryLimits.dnsPort],
                 excludedOutboundPorts: pod.capture.excludedOutboundPorts,
                 excludedInboundPorts: pod.capture.excludedInboundPorts,
                 excludedOutboundPrefixes: pod.capture.excludedOutboundPrefixes))

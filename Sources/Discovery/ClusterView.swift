@@ -36,6 +36,12 @@ public struct Enrolment: Sendable, Equatable {
     public var addresses: [IPAddress]
     /// New connections are refused, rather than passed unmeshed, while no proxy is alive.
     public var isFailClosed: Bool
+    /// It takes no plaintext and sends none into the open: implies `isFailClosed`.
+    public var isStrict: Bool
+    /// Ports that the kubelet's probes go to, sorted.
+    public var probePorts: [UInt16]
+    /// Ports that UDP of a strict pod may come from or go to, sorted.
+    public var udpExceptionPorts: [UInt16]
     public var excludedOutboundPorts: [UInt16]
     public var excludedInboundPorts: [UInt16]
     public var excludedOutboundPrefixes: [AddressPrefix]

@@ -122,4 +122,6 @@ enum DiscoveryLimits {
     static let uidBytesMax = 128
     /// Ports or ranges of one annotation. All of a pod's must fit into one control packet of 64 KiB; nobody means more.
     static let exclusionsMax = 256
+    /// What UDP of a strict pod may use where nothing else is said.
+    static let dnsPort: UInt16 = 53
 }

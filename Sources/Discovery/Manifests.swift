@@ -3,6 +3,8 @@ import Foundation
 /// Kubernetes objects from a directory of manifests: what is in force now, what is faulty, and each change as one step.
 public struct Manifests: Sendable {
     public let nodeName: String
+    /// What identities begin with.
+    public let trustDomain: String
     private var store = ManifestStore()
     /// Manifests as last parsed: only files whose bytes changed are parsed again.
     private var parsed: [String: (bytes: [UInt8], file: ManifestFile)] = [:]
@@ -10,7 +12,10 @@ public struct Manifests: Sendable {
     /// Whether the objects in force are known: the directory was read once, or an earlier agent left what it knew.
     public private(set) var isSynced = false
 
-    public init(nodeName: String) { self.nodeName = nodeName }
+    public init(nodeName: String, trustDomain: String = "cluster.local") {
+        self.nodeName = nodeName
+        self.trustDomain = trustDomain
+    }
 
     /// Objects that were in force when `encodedObjects` was taken, so that an object which is faulty now keeps its last
     /// good version over a restart too.
@@ -31,7 +36,7 @@ public struct Manifests: Sendable {
     /// Takes in a reading of the directory. A directory that cannot be read changes nothing but the faults.
     public mutating func take(_ reading: DirectoryReading) -> ClusterView {
         if let failure = reading.failure {
-            var view = ClusterAssembly.view(of: store.held, nodeName: nodeName)
+            var view = ClusterAssembly.view(of: store.held, nodeName: nodeName, trustDomain: trustDomain)
             view.faults.append(
                 Fault(
                     file: ".", reason: "the manifests directory cannot be read: \(failure)",
@@ -52,7 +57,7 @@ public struct Manifests: Sendable {
         isSynced = true
 
         let faults = store.replace(with: files)
-        var view = ClusterAssembly.view(of: store.held, nodeName: nodeName)
+        var view = ClusterAssembly.view(of: store.held, nodeName: nodeName, trustDomain: trustDomain)
         view.faults = (view.faults + faults).sorted()
         view.notes =
             files.flatMap(\.notes) + view.notes
@@ -77,7 +82,7 @@ public enum ManifestCheck {
     }
 
     /// Checks files and directories together, as if they were one manifests directory. File names in faults are the paths given.
-    public static func check(paths: [String]) -> Report {
+    public static func check(paths: [String], trustDomain: String = "cluster.local") -> Report {
         var files: [ManifestFile] = []
         for path in paths {
             let reading = ManifestDirectory.read(path)
@@ -90,7 +95,7 @@ public enum ManifestCheck {
         }
         var store = ManifestStore()
         let faults = store.replace(with: files)
-        let view = ClusterAssembly.view(of: store.held, nodeName: "")
+        let view = ClusterAssembly.view(of: store.held, nodeName: "", trustDomain: trustDomain)
         return Report(faults: (faults + view.faults).sorted(), notes: files.flatMap(\.notes) + view.notes, objectCount: store.held.count)
     }
 

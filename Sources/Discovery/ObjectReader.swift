@@ -119,6 +119,12 @@ struct ObjectReader {
         return port(field)
     }
 
+    /// A port as a number or as one of these names; nil when absent, and for a name that is none of them.
+    func portOrName(_ field: String, names: [String: UInt16]) -> UInt16? {
+        if case .scalar(let scalar)? = fields[field], case .string(let name) = YAMLScalar(scalar) { return names[name] }
+        return port(field)
+    }
+
     /// One of a closed set of words; nil when absent.
     func choice<Choice: RawRepresentable & CaseIterable>(_ field: String, _: Choice.Type) -> Choice?
     where Choice.RawValue == String {

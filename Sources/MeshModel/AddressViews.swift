@@ -83,6 +83,10 @@ public struct WorkloadView: @unchecked Sendable {
     @inlinable public var isReady: Bool { record.pointee.flags & WorkloadRecord.isReady != 0 }
     /// It runs on the snapshot's own node.
     @inlinable public var isSameNode: Bool { record.pointee.flags & WorkloadRecord.isSameNode != 0 }
+    /// It takes no plaintext from outside.
+    @inlinable public var isStrict: Bool { record.pointee.flags & WorkloadRecord.isStrict != 0 }
+    /// Its namespace lets traffic pass unmeshed while the mesh is down (`failure: open`), and it is not strict.
+    @inlinable public var failsOpen: Bool { record.pointee.flags & (WorkloadRecord.failsOpen | WorkloadRecord.isStrict) == WorkloadRecord.failsOpen }
 }
 
 extension ShardView {

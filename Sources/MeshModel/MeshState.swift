@@ -8,17 +8,20 @@ public struct MeshState: Sendable, Equatable {
     public var zone: String
     /// The domain under which services have names.
     public var clusterDomain: String
+    /// What identities begin with: `spiffe://<trustDomain>/ns/…/sa/…`.
+    public var trustDomain: String
     public var workloads: [Workload]
     public var services: [Service]
     public var namespaces: [NamespaceSettings]
 
     public init(
-        nodeName: String, zone: String = "", clusterDomain: String = "cluster.local",
+        nodeName: String, zone: String = "", clusterDomain: String = "cluster.local", trustDomain: String = "cluster.local",
         workloads: [Workload] = [], services: [Service] = [], namespaces: [NamespaceSettings] = []
     ) {
         self.nodeName = nodeName
         self.zone = zone
         self.clusterDomain = clusterDomain
+        self.trustDomain = trustDomain
         self.workloads = workloads
         self.services = services
         self.namespaces = namespaces
@@ -47,6 +50,10 @@ public struct Workload: Sendable, Equatable {
     public var canonicalRevision: String
     public var isMeshed: Bool
     public var isReady: Bool
+    /// It takes no plaintext from outside, and what cannot be protected is refused.
+    public var isStrict: Bool
+    /// Its namespace lets traffic pass unmeshed while the mesh is down. Never so for a strict workload.
+    public var failsOpen: Bool
     /// The cluster's name, `Kubernetes` where nobody chose one, as in Istio.
     public var cluster: String
 
@@ -54,7 +61,7 @@ public struct Workload: Sendable, Equatable {
         uid: String, name: String, namespace: String, serviceAccount: String = "default", nodeName: String = "",
         addresses: [IPAddress] = [], workloadName: String? = nil, app: String = "", version: String = "",
         canonicalService: String = "", canonicalRevision: String = "", isMeshed: Bool = false, isReady: Bool = true,
-        cluster: String = "Kubernetes"
+        isStrict: Bool = false, failsOpen: Bool = false, cluster: String = "Kubernetes"
     ) {
         self.uid = uid
         self.name = name
@@ -69,6 +76,8 @@ public struct Workload: Sendable, Equatable {
         self.canonicalRevision = canonicalRevision
         self.isMeshed = isMeshed
         self.isReady = isReady
+        self.isStrict = isStrict
+        self.failsOpen = failsOpen && !isStrict
         self.cluster = cluster
     }
 }
@@ -150,17 +159,27 @@ public struct Endpoint: Sendable, Equatable {
     }
 }
 
-/// What a namespace chose. The node's hooks act on it, the proxy does not: it stays out of the shards.
+/// What a namespace chose. The node's hooks act on it; the proxy reads what follows from it off each workload.
 public struct NamespaceSettings: Sendable, Equatable {
     public var name: String
     public var isMeshed: Bool
     public var failure: FailurePolicy
+    public var mode: ProtectionMode
 
-    public init(name: String, isMeshed: Bool = false, failure: FailurePolicy = .open) {
+    public init(name: String, isMeshed: Bool = false, failure: FailurePolicy = .open, mode: ProtectionMode = .permissive) {
         self.name = name
         self.isMeshed = isMeshed
         self.failure = failure
+        self.mode = mode
     }
+}
+
+/// Whether a workload takes what is not protected by mutual TLS.
+public enum ProtectionMode: UInt8, Sendable {
+    /// Plaintext is taken too; its caller counts as unauthenticated.
+    case permissive = 0
+    /// Plaintext from outside is refused, as is everything while no proxy is alive.
+    case strict = 1
 }
 
 /// What happens to a namespace's new connections while no proxy is alive.

@@ -35,7 +35,7 @@ struct ShardCompiler {
                     flags: service.isHeadless ? 1 : 0))
         }
         compiler.index(records.map(\.hash))
-        return try compiler.assemble(id, records, ports, endpoints)
+        return try compiler.assemble(id, in: surroundings, records, ports, endpoints)
     }
 
     /// Ready endpoints, then the others, each part by address and port; an address told twice counts once, ready if it was once.
@@ -105,7 +105,7 @@ struct ShardCompiler {
                     workload: input.workload == nil ? 0 : UInt32(workloads.count), flags: input.isClusterAddress ? 1 : 0))
         }
         compiler.index(records.map { ShardHash.of($0.address) })
-        return try compiler.assemble(id, records, references, workloads)
+        return try compiler.assemble(id, in: surroundings, records, references, workloads)
     }
 
     private mutating func record(_ workload: Workload, in surroundings: Surroundings) -> WorkloadRecord {
@@ -113,6 +113,8 @@ struct ShardCompiler {
         if workload.isMeshed { flags |= WorkloadRecord.isMeshed }
         if workload.isReady { flags |= WorkloadRecord.isReady }
         if !workload.nodeName.isEmpty && workload.nodeName == surroundings.nodeName { flags |= WorkloadRecord.isSameNode }
+        if workload.isStrict { flags |= WorkloadRecord.isStrict }
+        if workload.failsOpen { flags |= WorkloadRecord.failsOpen }
         return WorkloadRecord(
             uid: append(workload.uid), name: append(workload.name), namespace: shared(workload.namespace),
             serviceAccount: shared(workload.serviceAccount), nodeName: shared(workload.nodeName),
@@ -150,8 +152,11 @@ struct ShardCompiler {
         return reference
     }
 
-    private func assemble<A, B, C>(_ id: ShardID, _ a: [A], _ b: [B], _ c: [C]) throws(SnapshotFault) -> [UInt8] {
+    private mutating func assemble<A, B, C>(
+        _ id: ShardID, in surroundings: Surroundings, _ a: [A], _ b: [B], _ c: [C]
+    ) throws(SnapshotFault) -> [UInt8] {
         var header = ShardHeader(id: id)
+        header.trustDomain = shared(surroundings.trustDomain)
         var end = MemoryLayout<ShardHeader>.size
         header.table = Self.place(count: table.count, stride: 4, at: &end)
         header.a = Self.place(count: a.count, stride: MemoryLayout<A>.stride, at: &end)

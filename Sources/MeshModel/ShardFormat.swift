@@ -48,11 +48,11 @@ struct ShardSection {
     @usableFromInline var count: UInt32 = 0
 }
 
-/// 64 bytes at the start of each shard.
+/// 72 bytes at the start of each shard.
 @usableFromInline
 struct ShardHeader {
     static let magic: UInt32 = 0x6873_6677  // "wfsh"
-    static let version: UInt16 = 1
+    static let version: UInt16 = 2
     /// Bytes before those that the checksum covers.
     static let checksumEnd = 24
 
@@ -69,6 +69,8 @@ struct ShardHeader {
     @usableFromInline var b = ShardSection()         // section 2
     @usableFromInline var c = ShardSection()         // section 3
     @usableFromInline var strings = ShardSection()   // section 4; its elements are bytes
+    /// In every shard, so that any of them tells it.
+    @usableFromInline var trustDomain = StringReference()
 
     init(id: ShardID) {
         family = id.family.rawValue
@@ -163,7 +165,7 @@ struct WorkloadRecord {
     @usableFromInline var flags: UInt32
     @usableFromInline var zero: UInt32 = 0
 
-    @usableFromInline static let isMeshed: UInt32 = 1, isReady: UInt32 = 2, isSameNode: UInt32 = 4
+    @usableFromInline static let isMeshed: UInt32 = 1, isReady: UInt32 = 2, isSameNode: UInt32 = 4, isStrict: UInt32 = 8, failsOpen: UInt32 = 16
     /// The string references at the record's start.
     static let stringCount = 11
 }

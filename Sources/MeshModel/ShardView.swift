@@ -15,6 +15,9 @@ public struct ShardView: @unchecked Sendable {
         ShardID(family: ShardFamily(rawValue: header.pointee.family)!, index: header.pointee.index)
     }
 
+    /// What identities begin with, as every shard of a generation has it.
+    public var trustDomain: UnsafeRawBufferPointer { text(header.pointee.trustDomain) }
+
     /// Checks every offset, count and reference. Any bytes end in a view or a thrown fault, never in a trap.
     public init(validating bytes: UnsafeRawBufferPointer) throws(SnapshotFault) {
         guard let base = bytes.baseAddress, bytes.count >= MemoryLayout<ShardHeader>.size else { throw .truncated }
@@ -32,6 +35,7 @@ public struct ShardView: @unchecked Sendable {
         guard header.checksum == ShardHash.checksum(covered) else { throw .wrongChecksum }
         try checkSection(header.table, stride: 4, number: 0)
         try checkSection(header.strings, stride: 1, number: 4)
+        try check(header.trustDomain, header)
         switch family {
         case .services:
             try checkSection(header.a, stride: MemoryLayout<ServiceRecord>.stride, number: 1)

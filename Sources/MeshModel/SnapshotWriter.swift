@@ -12,7 +12,7 @@ public struct SnapshotChange: Sendable {
 /// identity), only differing buckets are compiled, and of those only the ones whose bytes differ are published.
 public struct SnapshotWriter: Sendable {
     public private(set) var generation: UInt64
-    private var surroundings = Surroundings(nodeName: "", zone: "", clusterDomain: "")
+    private var surroundings = Surroundings(nodeName: "", zone: "", clusterDomain: "", trustDomain: "")
     private var serviceInputs = [[Service]](repeating: [], count: Limits.bucketsPerFamily)
     private var addressInputs = [[AddressInput]](repeating: [], count: Limits.bucketsPerFamily)
     private var images: [ShardImage?] = Array(repeating: nil, count: ShardID.count)
@@ -27,7 +27,8 @@ public struct SnapshotWriter: Sendable {
     ///
     /// Of two services with one name, or two claims to one address, the first in the state's order wins.
     public mutating func update(_ state: MeshState) throws(SnapshotFault) -> SnapshotChange {
-        let surroundings = Surroundings(nodeName: state.nodeName, zone: state.zone, clusterDomain: state.clusterDomain)
+        let surroundings = Surroundings(
+            nodeName: state.nodeName, zone: state.zone, clusterDomain: state.clusterDomain, trustDomain: state.trustDomain)
         let isMoved = surroundings != self.surroundings
         let services = BucketInputs.services(state)
         let addresses = BucketInputs.addresses(state)
@@ -64,6 +65,7 @@ struct Surroundings: Sendable, Equatable {
     var nodeName: String
     var zone: String
     var clusterDomain: String
+    var trustDomain: String
 }
 
 /// What becomes one `AddressRecord`.

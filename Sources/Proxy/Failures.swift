@@ -23,6 +23,8 @@ enum Refusal {
     case requestBodyTimeout
     /// The time that a gRPC client gave has passed.
     case deadlinePassed
+    /// The destination's policy does not let this caller do this.
+    case denied(AccessFault)
 }
 
 /// What the client is told, and what is counted.
@@ -59,6 +61,7 @@ extension Refusal {
         case .badReply(let fault): Verdict(status: 502, reason: fault.reason, flags: .upstreamProtocolError, isUpstreams: true)
         case .requestBodyTimeout: Verdict(status: 408, reason: "body-timeout", flags: .streamIdleTimeout)
         case .deadlinePassed: Verdict(status: 504, reason: "deadline-exceeded", flags: .upstreamRequestTimeout)
+        case .denied(let fault): Verdict(status: 403, reason: fault.reason, flags: .unauthorized)
         }
     }
 }

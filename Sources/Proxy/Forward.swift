@@ -35,6 +35,7 @@ extension Worker {
         }
         exchange.pointee.attempts += 1
         ledger.describe(exchange, connection, route, tables, caller: callerAddress(of: connection, like: exchange.pointee.target.address))
+        guard mayDispatch(number, connection) else { return answer(number, .denied(.rule)) }
         if exchange.pointee.passesContent { return dispatchContent(number, exchange, connection, route, message, mayReuse: mayReuse) }
         if mayReuse, let upstream = lease(number, exchange, connection) {
             sendReused(number, exchange, upstream, message)

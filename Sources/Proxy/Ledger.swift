@@ -255,6 +255,7 @@ struct Ledger: ~Copyable {
         case .badReply: count(.badReply)
         case .replyTimeout, .deadlinePassed: count(.limitReplyTimeout)
         case .requestBodyTimeout: count(.limitBodyTimeout)
+        case .denied(let fault): count(fault.counter)
         }
     }
 

@@ -19,7 +19,9 @@ public final class Tables {
             places.advanced(by: ordinal).initialize(
                 to: shards[ordinal].map { ShardPlace(view: $0.memory.view, slots: UnsafePointer($0.slots.baseAddress)) })
         }
-        root.initialize(to: TablesRoot(generation: generation, epoch: 0, statesBase: states.base, places: places))
+        // All shards of a generation have it; without any, nobody has an identity.
+        let trustDomain = shards.lazy.compactMap { $0?.memory.view.trustDomain }.first ?? UnsafeRawBufferPointer(start: nil, count: 0)
+        root.initialize(to: TablesRoot(generation: generation, epoch: 0, statesBase: states.base, places: places, trustDomain: trustDomain))
     }
 
     deinit {
@@ -82,6 +84,8 @@ struct TablesRoot {
     @usableFromInline let statesBase: UnsafeMutableRawPointer
     /// `ShardID.count` places, by ordinal.
     @usableFromInline let places: UnsafeMutablePointer<ShardPlace?>
+    /// Inside one of the shards.
+    @usableFromInline let trustDomain: UnsafeRawBufferPointer
 }
 
 @usableFromInline

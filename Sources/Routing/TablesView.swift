@@ -14,6 +14,9 @@ public struct TablesView: @unchecked Sendable {
     /// The snapshot's generation; 0 before the first one.
     @inlinable public var generation: UInt64 { root.pointee.generation }
 
+    /// The trust domain of all identities here (`cluster.local`); empty while no snapshot has a shard.
+    @inlinable public var trustDomain: UnsafeRawBufferPointer { root.pointee.trustDomain }
+
     /// What is behind an original destination.
     @inlinable
     public func resolve(address: IPAddress, port: UInt16) -> Destination {

@@ -6,7 +6,7 @@ public enum Counter: UInt8, Sendable, CaseIterable {
     case connectionsAcceptedOutbound, connectionsAcceptedInbound
     case connectionsClosedOutbound, connectionsClosedInbound
     case connectionsRefusedPodConnections, connectionsRefusedPodMemory, connectionsRefusedDescriptors
-    case connectionsRefusedNoDestination, connectionsRefusedOwnPort
+    case connectionsRefusedNoDestination, connectionsRefusedOwnPort, connectionsRefusedPlaintext
     case connectionsHandedOver
     case connectionsOpen
     // Opaque connections
@@ -55,6 +55,10 @@ public enum Counter: UInt8, Sendable, CaseIterable {
     case limitHeadTooLarge, limitPodMemory, limitPodPending, limitPodStreams
     case limitHeadTimeout, limitIdleTimeout, limitConnectTimeout, limitReplyTimeout, limitBodyTimeout
     case badSyntax, badFraming, badHost, badField, badChunk, badVersion, badReply
+    // Access
+    case accessRefusedRule, accessRefusedNoRule, accessRefusedNotHTTP, accessRefusedAmbiguousPath, accessRefusedRevoked
+    case accessAudited
+    case accessEnded
     // The worker itself
     case loopTurns
     case workerBusyNanoseconds
@@ -103,6 +107,7 @@ public enum Counter: UInt8, Sendable, CaseIterable {
         case .connectionsRefusedDescriptors: .refused("descriptors")
         case .connectionsRefusedNoDestination: .refused("no_destination")
         case .connectionsRefusedOwnPort: .refused("own_port")
+        case .connectionsRefusedPlaintext: .refused("plaintext")
         case .connectionsHandedOver:
             .init(name: "weft_connections_handed_over_total", help: "Downstream connections given to a worker with fewer.")
         case .connectionsOpen:
@@ -249,6 +254,15 @@ public enum Counter: UInt8, Sendable, CaseIterable {
         case .badVersion: .bad("version")
         case .badReply:
             .init(name: "weft_bad_replies_total", help: "Replies of endpoints that were not HTTP as it must be.")
+        case .accessRefusedRule: .access("rule")
+        case .accessRefusedNoRule: .access("no_rule_allows")
+        case .accessRefusedNotHTTP: .access("not_http")
+        case .accessRefusedAmbiguousPath: .access("ambiguous_path")
+        case .accessRefusedRevoked: .access("caller_revoked")
+        case .accessAudited:
+            .init(name: "weft_access_audited_total", help: "Requests and opaque connections that passed and that a policy in audit would refuse.")
+        case .accessEnded:
+            .init(name: "weft_access_ended_total", help: "Requests and opaque connections ended because their caller is denied since.")
         case .loopTurns:
             .init(name: "weft_worker_loop_turns_total", help: "Turns of the worker's event loop.", workers: .each)
         case .workerBusyNanoseconds:
@@ -294,6 +308,9 @@ extension Counter.Definition {
     }
     fileprivate static func closed(_ direction: StaticString) -> Self {
         family("weft_connections_closed_total", "Downstream connections that have ended.", "direction", direction)
+    }
+    fileprivate static func access(_ reason: StaticString) -> Self {
+        family("weft_access_refused_total", "Requests and opaque connections refused by policy.", "reason", reason)
     }
     fileprivate static func refused(_ reason: StaticString) -> Self {
         family("weft_connections_refused_total", "Downstream connections refused.", "reason", reason)

@@ -89,7 +89,7 @@ import Testing
 
     private func sealAnew(_ bytes: inout [UInt8], _ random: inout Random) {
         let hasRightLength = Bool.random(using: &random)
-        guard bytes.count >= 64 else { return }
+        guard bytes.count >= MemoryLayout<ShardHeader>.size else { return }
         bytes.withUnsafeMutableBytes { bytes in
             if hasRightLength { bytes.storeBytes(of: UInt32(bytes.count), toByteOffset: 8, as: UInt32.self) }
             let checksum = ShardHash.checksum(UnsafeRawBufferPointer(rebasing: bytes[ShardHeader.checksumEnd...]))

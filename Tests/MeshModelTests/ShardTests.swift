@@ -6,7 +6,7 @@ import Testing
 @Suite struct ShardTests {
     /// Records are bytes shared by two processes: no padding, fixed sizes.
     @Test func recordsHaveTheirSizes() {
-        #expect(MemoryLayout<ShardHeader>.stride == 64)
+        #expect(MemoryLayout<ShardHeader>.stride == 72)
         #expect(MemoryLayout<ServiceRecord>.stride == 32)
         #expect(MemoryLayout<PortRecord>.stride == 24)
         #expect(MemoryLayout<EndpointRecord>.stride == 24)
@@ -46,13 +46,15 @@ import Testing
         let address = IPAddress("fd00::7")!
         let workload = Workload(
             uid: "u-1", name: "cart-5d-x", namespace: "shop", serviceAccount: "cart", nodeName: "n1", addresses: [address],
-            workloadName: "cart", app: "cart", version: "v2", canonicalService: "cart", canonicalRevision: "v2", isMeshed: true, cluster: "k")
-        let view = try shard(of: .addresses, MeshState(nodeName: "n1", workloads: [workload]))
+            workloadName: "cart", app: "cart", version: "v2", canonicalService: "cart", canonicalRevision: "v2", isMeshed: true, isStrict: true,
+            failsOpen: true, cluster: "k")
+        let view = try shard(of: .addresses, MeshState(nodeName: "n1", trustDomain: "mesh.example", workloads: [workload]))
+        #expect(string(view.trustDomain) == "mesh.example")
         let read = try #require(view.address(address, hash: ShardHash.of(address))?.workload)
         let texts = [read.uid, read.name, read.namespace, read.serviceAccount, read.nodeName, read.workloadName, read.app, read.version]
         #expect(texts.map(string) == ["u-1", "cart-5d-x", "shop", "cart", "n1", "cart", "cart", "v2"])
         #expect([read.canonicalService, read.canonicalRevision, read.cluster].map(string) == ["cart", "v2", "k"])
-        #expect(read.isMeshed && read.isReady && read.isSameNode)
+        #expect(read.isMeshed && read.isReady && read.isSameNode && read.isStrict && !read.failsOpen)
         #expect(view.address(IPAddress("fd00::8")!, hash: ShardHash.of(address)) == nil)
     }
 

@@ -3,6 +3,9 @@ struct NamespaceObject: Sendable, Hashable, Codable {
     var metadata: ObjectMetadata
     var mode: MeshMode?
     var failure: FailureMode
+    var protection: Protection
+    /// Ports that a strict pod may use by UDP; nil: DNS alone.
+    var udpExceptionPorts: [UInt16]?
 
     /// What becomes of a pod's new connections while no proxy is alive.
     enum FailureMode: String, Sendable, Hashable, Codable, CaseIterable {
@@ -17,6 +20,10 @@ struct NamespaceObject: Sendable, Hashable, Codable {
         let reader = object.object("metadata")
         mode = reader.flatMap { MeshMode(labelsOf: $0) }
         failure = reader?.object("annotations")?.choice(MeshNames.failure, FailureMode.self) ?? .open
+        protection = reader.flatMap { Protection(of: $0) } ?? .permissive
+        if let annotations = reader?.object("annotations"), annotations.has(MeshNames.udpExceptionPorts) {
+            udpExceptionPorts = annotations.ports(MeshNames.udpExceptionPorts)
+        }
     }
 }
 

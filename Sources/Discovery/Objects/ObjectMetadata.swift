@@ -31,6 +31,8 @@ enum MeshNames {
     static let mode = "weft.mesh/mode"
     static let istioMode = "istio.io/dataplane-mode"
     static let failure = "weft.mesh/failure"
+    static let protection = "weft.mesh/mtls"
+    static let udpExceptionPorts = "weft.mesh/udp-exception-ports"
     static let networkNamespace = "weft.mesh/network-namespace"
     static let cgroup = "weft.mesh/cgroup"
     static let excludedOutboundPorts = "weft.mesh/exclude-outbound-ports"

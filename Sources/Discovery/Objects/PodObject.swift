@@ -4,12 +4,15 @@ import MeshModel
 struct PodObject: Sendable, Hashable, Codable {
     var metadata: ObjectMetadata
     var mode: MeshMode?
+    var protection: Protection?
     var nodeName: String
     var serviceAccount: String
     var usesHostNetwork: Bool
     var phase: Phase
     var isReady: Bool
     var addresses: [IPAddress]
+    /// Ports that the kubelet itself connects to.
+    var probePorts: [UInt16]
     var capture: Capture
 
     enum Phase: String, Sendable, Hashable, Codable, CaseIterable {
@@ -27,16 +30,21 @@ struct PodObject: Sendable, Hashable, Codable {
         var excludedOutboundPorts: [UInt16] = []
         var excludedInboundPorts: [UInt16] = []
         var excludedOutboundPrefixes: [AddressPrefix] = []
+        /// Nil: as its namespace has it.
+        var udpExceptionPorts: [UInt16]?
     }
 
     init(_ metadata: ObjectMetadata, reading object: ObjectReader) {
         self.metadata = metadata
-        mode = object.object("metadata").flatMap { MeshMode(labelsOf: $0) }
+        let reader = object.object("metadata")
+        mode = reader.flatMap { MeshMode(labelsOf: $0) }
+        protection = reader.flatMap { Protection(of: $0) }
         let spec = object.requiredObject("spec")
         nodeName = spec?.string("nodeName") ?? ""
         let serviceAccount = spec?.string("serviceAccountName") ?? spec?.string("serviceAccount") ?? ""
         self.serviceAccount = serviceAccount.isEmpty ? "default" : serviceAccount
         usesHostNetwork = spec?.boolean("hostNetwork") ?? false
+        probePorts = spec.map(ProbePorts.read) ?? []
 
         let status = object.object("status")
         addresses = status.map(Self.addresses) ?? []
@@ -44,7 +52,7 @@ struct PodObject: Sendable, Hashable, Codable {
         phase = status?.choice("phase", Phase.self) ?? (addresses.isEmpty ? .pending : .running)
         let readiness = (status?.objects("conditions") ?? []).first { $0.string("type") == "Ready" }
         isReady = phase == .running && (readiness.map { $0.string("status") == "True" } ?? true)
-        capture = object.object("metadata")?.object("annotations").map(Self.capture) ?? Capture()
+        capture = reader?.object("annotations").map(Self.capture) ?? Capture()
     }
 
     private static func addresses(_ status: ObjectReader) -> [IPAddress] {
@@ -73,9 +81,10 @@ struct PodObject: Sendable, Hashable, Codable {
             annotations.fault(MeshNames.networkNamespace, "is missing beside \(MeshNames.cgroup)", remedy: "name the pod's network namespace too, or neither")
         default: break
         }
-        capture.excludedOutboundPorts = ports(annotations, MeshNames.excludedOutboundPorts)
-        capture.excludedInboundPorts = ports(annotations, MeshNames.excludedInboundPorts)
-        capture.excludedOutboundPrefixes = prefixes(annotations, MeshNames.excludedOutboundPrefixes)
+        capture.excludedOutboundPorts = annotations.ports(MeshNames.excludedOutboundPorts)
+        capture.excludedInboundPorts = annotations.ports(MeshNames.excludedInboundPorts)
+        capture.excludedOutboundPrefixes = annotations.prefixes(MeshNames.excludedOutboundPrefixes)
+        if annotations.has(MeshNames.udpExceptionPorts) { capture.udpExceptionPorts = annotations.ports(MeshNames.udpExceptionPorts) }
         return capture
     }
 
@@ -90,37 +99,5 @@ struct PodObject: Sendable, Hashable, Codable {
             return nil
         }
         return path
-    }
-
-    /// The words of a list separated by commas.
-    private static func items(_ annotations: ObjectReader, _ name: String) -> [String] {
-        let items = (annotations.string(name) ?? "").split(separator: ",").map { item in
-            String(item.trimmingPrefix { $0 == " " }.reversed().trimmingPrefix { $0 == " " }.reversed())
-        }
-        guard items.count <= DiscoveryLimits.exclusionsMax else {
-            annotations.fault(name, "lists \(items.count) items", remedy: "list at most \(DiscoveryLimits.exclusionsMax); ranges may be joined")
-            return []
-        }
-        return items
-    }
-
-    private static func ports(_ annotations: ObjectReader, _ name: String) -> [UInt16] {
-        var ports: Set<UInt16> = []
-        for item in items(annotations, name) {
-            if let port = UInt16(item), port > 0 {
-                ports.insert(port)
-            } else {
-                annotations.fault(name, "“\(item)” is not a port", remedy: "write port numbers separated by commas, such as \"5432,6379\"")
-            }
-        }
-        return ports.sorted()
-    }
-
-    private static func prefixes(_ annotations: ObjectReader, _ name: String) -> [AddressPrefix] {
-        items(annotations, name).compactMap { item in
-            if let prefix = AddressPrefix(item) { return prefix }
-            annotations.fault(name, "“\(item)” is not a range of addresses", remedy: "write ranges such as \"10.9.0.0/16,fd00::/8\"")
-            return nil
-        }
     }
 }
