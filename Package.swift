@@ -39,6 +39,9 @@ let package = Package(
     targets: [
         // Floor 0: the operating system, one module per C library.
         .target(name: "CLinux", cSettings: [.unsafeFlags(["-Wall", "-Werror"])]),
+        .target(
+            name: "COpenSSL", cSettings: [.unsafeFlags(["-Wall", "-Werror"])],
+            linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
         .systemLibrary(name: "CLibBPF", pkgConfig: "libbpf", providers: [.apt(["libbpf-dev", "libelf-dev"])]),
         .systemLibrary(name: "CNGHTTP2", pkgConfig: "libnghttp2", providers: [.apt(["libnghttp2-dev"])]),
         .systemLibrary(name: "CaptureABI", path: "bpf/abi"),
@@ -51,6 +54,7 @@ let package = Package(
         // Floor 2: one skill each, no knowledge of each other.
         .target(name: "EventLoop", dependencies: ["CLinux"], swiftSettings: hot),
         .target(name: "HTTPCodec", dependencies: ["Bytes", "CNGHTTP2"], swiftSettings: hot),
+        .target(name: "MutualTLS", dependencies: ["COpenSSL"], swiftSettings: hot),
         .target(name: "Balancing", swiftSettings: hot),
         .target(name: "ControlChannel", dependencies: ["CLinux"], swiftSettings: hot),
         .target(name: "Capture", dependencies: ["CLibBPF", "CaptureABI", "CLinux"], swiftSettings: house),
@@ -68,7 +72,8 @@ let package = Package(
         .target(
             name: "Proxy",
             dependencies: [
-                "EventLoop", "HTTPCodec", "Routing", "Upstream", "Balancing", "Telemetry", "ControlChannel", "MeshModel", "Bytes", "CLinux",
+                "EventLoop", "HTTPCodec", "MutualTLS", "Routing", "Upstream", "Balancing", "Telemetry", "ControlChannel", "MeshModel", "Bytes",
+                "CLinux",
             ],
             swiftSettings: hot),
         .target(name: "Node", dependencies: ["Capture", "ControlChannel", "Telemetry", "CLinux"], swiftSettings: house),
@@ -103,6 +108,7 @@ let package = Package(
 
         .testTarget(name: "BytesTests", dependencies: ["Bytes"]),
         .testTarget(name: "HTTPCodecTests", dependencies: ["HTTPCodec", "Bytes"]),
+        .testTarget(name: "MutualTLSTests", dependencies: ["MutualTLS", "COpenSSL"]),
         .testTarget(name: "MeshModelTests", dependencies: ["MeshModel"]),
         .testTarget(name: "TelemetryTests", dependencies: ["Telemetry", "CLinux"]),
         .testTarget(name: "BalancingTests", dependencies: ["Balancing"]),

@@ -8,7 +8,7 @@ private func broken(_ path: String, _ line: Int, _ what: String, remedy: String)
 
 /// What carries requests, and what it links: no Foundation, no tasks, no locks, no existentials.
 private let dataPath: Set<String> = [
-    "Bytes", "EventLoop", "HTTPCodec", "Routing", "Balancing", "Upstream", "Proxy", "MeshModel", "Telemetry", "ControlChannel", "WeftProxy",
+    "Bytes", "EventLoop", "HTTPCodec", "MutualTLS", "Routing", "Balancing", "Upstream", "Proxy", "MeshModel", "Telemetry", "ControlChannel", "WeftProxy",
 ]
 private let program: Set<String> = ["swift"]
 

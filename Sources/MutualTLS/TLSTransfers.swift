@@ -1,0 +1,148 @@
+import COpenSSL
+import Glibc
+
+extension TLSSession {
+    /// Reads what is there, several records in one call.
+    ///
+    /// With edge-triggered readiness: after `.moved` call again unless `isDrained` is true and `hasBuffered` is false.
+    public mutating func receive(into memory: UnsafeMutableRawPointer, count: Int) -> TLSTransfer {
+        if let fault = record.pointee.fault { return .failed(fault) }
+        record.pointee.socket.is_drained = 0
+        var moved = 0
+        while moved < count {
+            var n = 0
+            let result = SSL_read_ex(record.pointee.ssl, memory + moved, count - moved, &n)
+            if result == 1 {
+                moved += n
+                continue
+            }
+            if moved > 0 && SSL_get_error(record.pointee.ssl, result) == SSL_ERROR_WANT_READ { break }
+            let end = stopped(result)
+            if moved == 0 { return end }
+            // What came before the end is the caller's first; the next call brings the end.
+            break
+        }
+        return .moved(moved)
+    }
+
+    /// Bytes wait inside, whole records or the beginning of one.
+    public var hasBuffered: Bool { SSL_has_pending(record.pointee.ssl) == 1 }
+    /// The kernel had no more when it was last asked: an edge will tell of the next bytes.
+    public var isDrained: Bool { record.pointee.socket.is_drained != 0 }
+
+    /// Sends as much as the socket takes, a record of at most 16 KB at a time. What is not moved must be at the front of the next call's bytes: of a
+    /// record that did not leave, the sealed form is kept.
+    public mutating func transmit(_ memory: UnsafeRawPointer, count: Int) -> TLSTransfer {
+        if let fault = record.pointee.fault { return .failed(fault) }
+        var moved = 0
+        while moved < count {
+            var n = 0
+            let result = SSL_write_ex(record.pointee.ssl, memory + moved, min(count - moved, TLSLimits.recordBytesMax), &n)
+            guard result == 1 else {
+                let end = stopped(result)
+                return moved > 0 ? .moved(moved) : end
+            }
+            moved += n
+        }
+        return .moved(moved)
+    }
+
+    /// The same for bytes in several pieces. Small ones become one record.
+    public mutating func transmit(pieces: UnsafePointer<iovec>, count: Int) -> TLSTransfer {
+        var moved = 0, piece = 0, offset = 0
+        while piece < count {
+            let left = pieces[piece].iov_len - offset
+            if left == 0 { piece += 1; offset = 0; continue }
+            let bytes: UnsafeRawPointer, size: Int
+            if left >= TLSLimits.recordBytesMax || piece == count - 1 {
+                bytes = UnsafeRawPointer(pieces[piece].iov_base) + offset
+                size = min(left, TLSLimits.recordBytesMax)
+            } else {
+                size = gather(pieces, count, piece, offset)
+                bytes = UnsafeRawPointer(record.pointee.workspace.pointee.scratch)
+            }
+            switch transmit(bytes, count: size) {
+            case .moved(let n):
+                moved += n
+                var rest = n
+                while rest > 0 {
+                    let step = min(rest, pieces[piece].iov_len - offset)
+                    offset += step
+                    rest -= step
+                    if offset == pieces[piece].iov_len { piece += 1; offset = 0 }
+                }
+                if n < size { return .moved(moved) }
+            case let other: return moved > 0 ? .moved(moved) : other
+            }
+        }
+        return .moved(moved)
+    }
+
+    /// One record's worth from here on, copied together.
+    private func gather(_ pieces: UnsafePointer<iovec>, _ count: Int, _ first: Int, _ start: Int) -> Int {
+        let scratch = record.pointee.workspace.pointee.scratch
+        var piece = first, offset = start, size = 0
+        while piece < count && size < TLSLimits.recordBytesMax {
+            let step = min(pieces[piece].iov_len - offset, TLSLimits.recordBytesMax - size)
+            if step > 0 { (scratch + size).copyMemory(from: UnsafeRawPointer(pieces[piece].iov_base) + offset, byteCount: step) }
+            size += step
+            piece += 1
+            offset = 0
+        }
+        return size
+    }
+
+    /// Tells the peer that nothing more will come (close_notify), if the socket takes it.
+    public mutating func close() {
+        guard record.pointee.isDone, record.pointee.fault == nil else { return }
+        _ = SSL_shutdown(record.pointee.ssl)
+        ERR_clear_error()
+    }
+
+    /// Why OpenSSL has moved nothing.
+    private func stopped(_ result: Int32) -> TLSTransfer {
+        let kind = SSL_get_error(record.pointee.ssl, result)
+        switch kind {
+        case SSL_ERROR_WANT_READ: return .wantsRead
+        case SSL_ERROR_WANT_WRITE: return .wantsWrite
+        case SSL_ERROR_ZERO_RETURN: return .ended
+        default:
+            let fault = classify(kind, inHandshake: false)
+            record.pointee.fault = fault
+            ERR_clear_error()
+            return .failed(fault)
+        }
+    }
+}
+
+extension TLSSession {
+    /// Names what OpenSSL has left in its error queue, or what the socket has said.
+    func classify(_ kind: Int32, inHandshake: Bool) -> TLSFault {
+        let error = ERR_peek_error()
+        if kind == SSL_ERROR_SSL, copenssl_is_library_ssl(error) == 1 {
+            let reason = copenssl_reason(error)
+            if reason > copenssl_alert_offset, reason <= copenssl_alert_offset + 255 {
+                record.pointee.alert = UInt8(reason - Int32(copenssl_alert_offset))
+                return .peerAlert
+            }
+            switch reason {
+            case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE, SSL_R_NO_CERTIFICATES_RETURNED: return .noCertificate
+            case SSL_R_UNSUPPORTED_PROTOCOL, SSL_R_NO_PROTOCOLS_AVAILABLE, SSL_R_VERSION_TOO_LOW, SSL_R_BAD_PROTOCOL_VERSION_NUMBER,
+                SSL_R_UNKNOWN_PROTOCOL, SSL_R_WRONG_SSL_VERSION, SSL_R_INAPPROPRIATE_FALLBACK:
+                return .protocolVersion
+            case SSL_R_WRONG_VERSION_NUMBER, SSL_R_HTTP_REQUEST, SSL_R_HTTPS_PROXY_REQUEST, SSL_R_PACKET_LENGTH_TOO_LONG, SSL_R_RECORD_LENGTH_MISMATCH:
+                return inHandshake ? .notTLS : .malformed
+            case SSL_R_NO_SHARED_CIPHER, SSL_R_NO_SHARED_GROUPS, SSL_R_NO_SUITABLE_GROUPS, SSL_R_NO_SUITABLE_KEY_SHARE, SSL_R_NO_SUITABLE_SIGNATURE_ALGORITHM,
+                SSL_R_NO_SHARED_SIGNATURE_ALGORITHMS, SSL_R_NO_CIPHERS_AVAILABLE:
+                return .noCommonParameters
+            case SSL_R_BAD_SIGNATURE: return .badSignature
+            case SSL_R_NO_APPLICATION_PROTOCOL: return .noCommonProtocol
+            case SSL_R_UNEXPECTED_EOF_WHILE_READING: return inHandshake ? .closed : .truncated
+            default: return .malformed
+            }
+        }
+        if record.pointee.socket.error != 0 { return .reset }
+        if record.pointee.socket.has_ended != 0 { return inHandshake ? .closed : .truncated }
+        return .malformed
+    }
+}

@@ -1,0 +1,59 @@
+import Glibc
+import Testing
+
+@testable import MutualTLS
+
+@Suite struct HandshakeTests {
+    let authority: Authority
+    let spaces: Spaces
+
+    init() throws {
+        authority = try Authority()
+        spaces = try Spaces()
+    }
+
+    @Test func twoWorkloadsKnowEachOther() throws {
+        let roots = try authority.roots()
+        let cart = try authority.credentials(cartURI, roots: roots), front = try authority.credentials(frontURI, roots: roots)
+        var wire = try Wire.make(client: front, server: cart, in: spaces)
+        let steps = wire.shakeHands()
+        #expect(steps.client == .done && steps.server == .done)
+        let seen = wire.server.peer, met = wire.client.peer
+        #expect(seen.uri.string == frontURI && seen.trustDomain.string == "cluster.local")
+        #expect(seen.namespace.string == "shop" && seen.serviceAccount.string == "front")
+        #expect(Array(seen.serial) == [0x4d, 0x01] && seen.notAfter == testNow + 86_400)
+        #expect(met.uri.string == cartURI)
+        #expect(wire.client.applicationProtocol == .weft && wire.server.applicationProtocol == .weft)
+        #expect(!wire.client.isResumed && !wire.server.isResumed)
+    }
+
+    @Test func bytesPassBothWays() throws {
+        let roots = try authority.roots()
+        let cart = try authority.credentials(cartURI, roots: roots), front = try authority.credentials(frontURI, roots: roots)
+        var wire = try Wire.make(client: front, server: cart, in: spaces)
+        _ = wire.shakeHands()
+        let sent = (0..<300_000).map { UInt8(truncatingIfNeeded: $0 &* 31) }
+        var got: [UInt8] = [], place = 0
+        var room = [UInt8](repeating: 0, count: 65_536)
+        while got.count < sent.count {
+            if place < sent.count {
+                let moved = sent.withUnsafeBytes { wire.client.transmit($0.baseAddress! + place, count: $0.count - place) }
+                switch moved {
+                case .moved(let n): place += n
+                case .wantsWrite: break
+                default: Issue.record("transmit says \(moved)")
+                }
+            }
+            let moved = wire.server.receive(into: &room, count: room.count)
+            switch moved {
+            case .moved(let n): got += room[..<n]
+            case .wantsRead: break
+            default: Issue.record("receive says \(moved)")
+            }
+        }
+        #expect(got == sent)
+        wire.client.close()
+        let last = wire.server.receive(into: &room, count: room.count)
+        #expect(last == .ended)
+    }
+}
