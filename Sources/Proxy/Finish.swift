@@ -12,6 +12,12 @@ extension Worker {
         let isInStep = exchange.pointee.requestPhase == .complete
         let staysOpen = exchange.pointee.keepsAlive && isInStep && drainUntil == nil
         guard sendReplyEnd(number, exchange) else { return }
+        if exchange.pointee.isTunnel {
+            // Its server has said all; its client may not have.
+            exchange.pointee.replyPhase = .complete
+            endTunnelReply(exchange, connection)
+            guard hasEndedBothWays(exchange) else { return setDeadline(exchange, number, milliseconds: limits.relayIdleMilliseconds) }
+        }
         ledger.recordRequest(exchange, of: pods.budgets.base[Int(connection.pointee.pod)].slot, now: now)
         releaseUpstream(exchange, mayRest: exchange.pointee.upstreamKeepsAlive && isInStep)
         let isStream = exchange.pointee.downstreamStream != 0
@@ -32,6 +38,7 @@ extension Worker {
         let index = exchange.pointee.upstream
         guard index != nobody else { return }
         if exchange.pointee.upstreamStream != 0 { return releaseStream(exchange) }
+        let isCutOff = exchange.pointee.isTunnel && !hasEndedBothWays(exchange)
         exchange.pointee.upstream = nobody
         let upstream = connections.at(index)
         upstream.pointee.exchange = nobody
@@ -40,7 +47,7 @@ extension Worker {
         guard mayRest, upstream.pointee.pool != nobody, !upstream.pointee.hasEnded, !upstream.pointee.isBroken,
             upstream.pointee.input.isEmpty, upstream.pointee.output.isEmpty, drainUntil == nil, budget.pointee.isPresent,
             Int(budget.pointee.idleUpstreams) < limits.idleUpstreamsPerPodMax
-        else { return drop(upstream, index) }
+        else { return isCutOff ? reset(upstream, index) : drop(upstream, index) }
         upstream.pointee.stage = .idle
         upstream.pointee.restingSince = now
         budget.pointee.idleUpstreams += 1

@@ -54,6 +54,14 @@ extension Worker {
         let index = session.pointee.connection
         exchange.pointee.upstream = index
         exchange.pointee.upstreamStream = stream
+        if exchange.pointee.asksForUpgrade || exchange.pointee.method == .connect {
+            // The head has not ended the stream, even if nothing follows it. An HTTP/1 client's side ends with its connection's.
+            if exchange.pointee.downstreamStream == 0 {
+                exchange.pointee.requestIsEnded = false
+            } else if isEnded && content.isEmpty {
+                session.pointee.codec.end(stream)
+            }
+        }
         exchange.pointee.reach = .connected
         exchange.pointee.seen = exchange.pointee.hasBody ? .body : .head
         exchange.pointee.requestBytes &+= UInt64(head.byteCount)

@@ -45,8 +45,12 @@ extension Worker {
             // Between requests: the next one waited for this.
             return
         }
-        if connection.pointee.role == .downstream { replyMayContinue(connection.pointee.exchange) } else {
+        if connection.pointee.role == .downstream {
+            endTunnelReply(exchanges.at(connection.pointee.exchange), connection)
+            replyMayContinue(connection.pointee.exchange)
+        } else {
             endTunnel(exchanges.at(connection.pointee.exchange), connection)
+            if finishTunnel(connection.pointee.exchange) { return }
             requestMayContinue(connection.pointee.exchange)
         }
     }

@@ -11,6 +11,11 @@ extension Worker {
         let number = upstream.pointee.exchange
         let exchange = exchanges.at(number)
         let connection = connections.at(exchange.pointee.downstream)
+        if exchange.pointee.replyPhase == .complete {
+            // A tunnel whose server has closed its side: the only news is that it does not listen any more.
+            if upstream.pointee.isBroken { fail(number, .endedInReply) }
+            return
+        }
         guard upstream.pointee.canRead else { return }
         // Back-pressure: what the client has not taken yet waits with us, and the rest waits in the kernel.
         guard replyRoom(exchange) > 0 else { return }
@@ -124,6 +129,11 @@ extension Worker {
     private mutating func passHeadToStream(_ number: UInt32, _ bytes: UnsafeRawBufferPointer, _ headCount: Int) throws(HTTPFault) -> Int? {
         let exchange = exchanges.at(number)
         let upstream = connections.at(exchange.pointee.upstream)
+        if exchange.pointee.asksForUpgrade, head.status / 100 == 2 {
+            // An upgrade that was passed over; to an extended CONNECT such a status would say that the tunnel is open.
+            fail(number, .malformedReply)
+            return nil
+        }
         exchange.pointee.upstreamKeepsAlive = head.keepsAlive && head.framing != .untilClose
         exchange.pointee.replyBody = .verbatim(try BodyDecoder(head.framing, keepsTrailers: true))
         if upstream.pointee.served == 0 { hearKeepAlive(upstream, bytes) }

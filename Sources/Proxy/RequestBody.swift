@@ -1,4 +1,5 @@
 import Bytes
+import CLinux
 import EventLoop
 import Glibc
 import HTTPCodec
@@ -9,7 +10,11 @@ extension Worker {
     mutating func readRequestBody(_ connection: ConnectionPlace, _ index: UInt32) {
         let number = connection.pointee.exchange
         let exchange = exchanges.at(number)
-        if connection.pointee.isBroken { return clientAborted(connection, index) }
+        if connection.pointee.isBroken {
+            // Where we have told a tunnel's client the server's end, its own may follow in order, behind bytes that are still to be read.
+            let isInOrder = exchange.pointee.isTunnel && connection.pointee.hasShutDown && clinux_socket_error(connection.pointee.descriptor) == 0
+            guard isInOrder else { return clientAborted(connection, index) }
+        }
         if exchange.pointee.requestPhase == .complete {
             // Nothing to read until the reply is out. A client that has ended its side may be gone altogether.
             if connection.pointee.hasEnded && !exchange.pointee.replyHasBegun {
@@ -63,7 +68,7 @@ extension Worker {
         if exchange.pointee.requestPhase == .complete {
             if !exchange.pointee.replyHasBegun { deadlines.set(index, at: after(milliseconds: limits.replyMilliseconds)) }
         } else {
-            deadlines.set(index, at: after(milliseconds: limits.stallMilliseconds))
+            setDeadline(exchange, number, milliseconds: limits.stallMilliseconds)
             if connection.pointee.canRead && requestRoom(exchange) > 0 { again(connection, index) }
         }
     }

@@ -1,5 +1,4 @@
 import Bytes
-import CLinux
 import EventLoop
 import Glibc
 import HTTPCodec
@@ -28,6 +27,7 @@ extension Worker {
     /// Content of the request; all of it is taken. The exchange may have ended when this returns.
     mutating func passRequestContent(_ number: UInt32, _ content: UnsafeRawBufferPointer, ends: Bool) {
         let exchange = exchanges.at(number)
+        let token = exchanges.token(at: number)
         exchange.pointee.requestBytes &+= UInt64(content.count)
         if ends { exchange.pointee.requestIsEnded = true }
         guard exchange.pointee.reach == .connected else {
@@ -45,6 +45,7 @@ extension Worker {
             keepContent(exchange, content)
             writeContent(exchange, upstream, content, ends: ends)
         }
+        if ends, exchanges.find(token) != nil { _ = finishTunnel(number) }
     }
 
     /// The fields behind the content, decoded from `bytes` into the worker's head. They end the request.
@@ -198,12 +199,5 @@ extension Worker {
         writeContent(exchange, connections.at(exchange.pointee.upstream), exchange.pointee.early.readable, ends: exchange.pointee.requestIsEnded)
         exchange.pointee.early.removeAll()
         exchange.pointee.early.releaseIfEmpty()
-    }
-
-    /// The client has closed its side of the tunnel, and all it said is with the kernel or waits before the end.
-    mutating func endTunnel(_ exchange: ExchangePlace, _ upstream: ConnectionPlace) {
-        guard exchange.pointee.isTunnel, exchange.pointee.requestIsEnded, !upstream.pointee.hasShutDown, upstream.pointee.output.isEmpty else { return }
-        upstream.pointee.hasShutDown = true
-        clinux_end_output(upstream.pointee.descriptor)
     }
 }

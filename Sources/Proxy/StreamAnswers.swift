@@ -21,7 +21,7 @@ extension Worker {
             exchange.pointee.grpcStatus = call.rawValue
             status = 200
         } else if exchange.pointee.replyHasBegun {
-            session.pointee.codec.reset(stream, refusal.resetCode)
+            session.pointee.codec.reset(stream, exchange.pointee.isTunnel ? refusal.tunnelResetCode : refusal.resetCode)
             ledger.count(.http2ResetsSentDownstream)
         } else {
             session.pointee.codec.submitReply(
@@ -63,5 +63,11 @@ extension Refusal {
         case .deadlinePassed, .replyTimeout, .requestBodyTimeout: .cancel
         default: .internalError
         }
+    }
+
+    /// The same of a tunnel: what breaks its server's connection is told as such (RFC 9113, 8.5).
+    var tunnelResetCode: HTTP2Code {
+        if case .upstream = self { return .connectError }
+        return resetCode
     }
 }

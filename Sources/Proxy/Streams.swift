@@ -82,7 +82,7 @@ extension Worker {
         chargeHeld(exchange, connection)
         if requestRoom(exchange) > 0 {
             session.pointee.codec.consumed(stream, content.count)
-            if !exchange.pointee.replyHasBegun && !ends { setDeadline(exchange, number, milliseconds: limits.stallMilliseconds) }
+            if exchange.pointee.isTunnel || !exchange.pointee.replyHasBegun && !ends { setDeadline(exchange, number, milliseconds: limits.stallMilliseconds) }
         } else {
             exchange.pointee.unconsumedRequest &+= Int32(truncatingIfNeeded: content.count)
         }

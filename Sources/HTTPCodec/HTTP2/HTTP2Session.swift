@@ -73,6 +73,7 @@ public struct HTTP2Session: ~Copyable {
     public mutating func submitResponse(_ stream: Int32, _ head: borrowing Head, of bytes: UnsafeRawBufferPointer, ends: Bool) {
         guard let record = state.pointee.live(stream), let base = bytes.baseAddress else { return }
         let isInterim = head.isInterim
+        if record.pointee.isConnect || record.pointee.isUpgrade, head.status == 101 || head.status / 100 == 2 { record.pointee.isTunnel = true }
         state.pointee.workspace.pointee.gatherer.gatherResponse(head, base, isUpgrade: record.pointee.isUpgrade)
         state.pointee.submitHead(record, ends: ends && !isInterim, isInterim: isInterim)
     }
@@ -103,6 +104,7 @@ public struct HTTP2Session: ~Copyable {
     /// Agrees to a CONNECT (RFC 9113, 8.5): from here on the stream's content is the tunnel's.
     public mutating func submitTunnelOpened(_ stream: Int32) {
         guard let record = state.pointee.live(stream), !record.pointee.sentHead else { return }
+        record.pointee.isTunnel = true
         state.pointee.workspace.pointee.gatherer.gatherTunnelOpened()
         state.pointee.submitHead(record, ends: false, isInterim: false)
     }
@@ -162,7 +164,7 @@ public struct HTTP2Session: ~Copyable {
     /// Ends our side of a tunnel behind what is queued, as a FIN does: the peer's side goes on.
     public mutating func endHalf(_ stream: Int32) {
         guard let record = state.pointee.live(stream) else { return }
-        record.pointee.goesOn = true
+        record.pointee.isTunnel = true
         state.pointee.end(record)
     }
 

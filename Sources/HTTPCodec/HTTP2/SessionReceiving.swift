@@ -288,7 +288,8 @@ extension SessionState {
                 record.pointee.sawHead = true
                 return .head(stream: id, owner: owner, bytes: bytes, ends: ends)
             case .trailers:
-                guard ends else { throw .trailersNotLast }
+                // In a tunnel there is content and nothing else (RFC 9113, 8.5).
+                guard ends, !record.pointee.isTunnel else { throw .trailersNotLast }
                 if record.pointee.answeredAt != 0 { return nil }
                 guard record.pointee.bytesPromised <= 0 else { throw .lengthMismatch }
                 try head.adoptTrailers(&workspace.pointee.decoder, limits: .standard)
@@ -326,6 +327,7 @@ extension SessionState {
         try head.adoptResponse(&workspace.pointee.decoder, ends: ends, answersHead: record.pointee.answersHead, mayOpenTunnel: mayOpenTunnel)
         guard head.status >= 200 else { return }
         let opensTunnel = mayOpenTunnel && head.status < 300
+        record.pointee.isTunnel = opensTunnel
         switch head.framing {
         case .length(let count): if !ends { record.pointee.bytesPromised = count }
         case .none: if !ends, !opensTunnel { record.pointee.bytesPromised = 0 }

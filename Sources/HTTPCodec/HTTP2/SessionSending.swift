@@ -60,7 +60,7 @@ extension SessionState {
             guard header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0, let record = table[header.stream_id] else { return }
             record.pointee.sentEnd = true
             record.pointee.waitsSince = 0
-            if isServer, !record.pointee.peerEnded, !record.pointee.goesOn { record.pointee.answeredAt = max(workspace.pointee.now, 1) }
+            if isServer, !record.pointee.peerEnded, !record.pointee.isTunnel { record.pointee.answeredAt = max(workspace.pointee.now, 1) }
         case NGHTTP2_GOAWAY.rawValue:
             // The library ended the connection for something nobody here has seen: a block of a stream that is no more.
             if failure == nil, frame.pointee.goaway.error_code != HTTP2Code.noError.rawValue { failure = .compression }

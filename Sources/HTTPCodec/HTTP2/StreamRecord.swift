@@ -42,8 +42,6 @@ struct StreamRecord {
     var sentEnd = false
     /// When END_STREAM was written although the client had not ended; 0 otherwise. What it still sends is dropped.
     var answeredAt: UInt64 = 0
-    /// A tunnel: the peer's side goes on behind our END_STREAM.
-    var goesOn = false
     /// There was no room when it was asked for, or none left by what was appended.
     var wantsRoom = false
     var isInWritable = false
@@ -55,6 +53,8 @@ struct StreamRecord {
     var isConnect = false
     /// Extended CONNECT: 101 goes out as 200 (server), 200 comes in as 101 (client, when an HTTP/1.1 upgrade was submitted).
     var isUpgrade = false
+    /// CONNECT, plain or extended, has been agreed to: each side ends by itself.
+    var isTunnel = false
     var isGRPC = false
     /// The answer to the upgrade's key: 28 characters, valid when `hasAccept`.
     var accept: WebSocketAccept?
