@@ -136,6 +136,8 @@ struct Exchange: ~Copyable {
     var isGRPC = false
     /// What the reply's `grpc-status` said; nil while it has said nothing.
     var grpcStatus: UInt8?
+    /// Messages of a call, both ways.
+    var requestMessages = GRPCMessages(), replyMessages = GRPCMessages()
     var started: Nanoseconds = 0
     var requestBytes: UInt64 = 0
     var replyBytes: UInt64 = 0

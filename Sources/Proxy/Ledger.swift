@@ -155,16 +155,18 @@ struct Ledger: ~Copyable {
         let account = exchange.pointee.account
         let duration = now > exchange.pointee.started ? now - exchange.pointee.started : 0
         if account.reportsSource || !account.reportsDestination {
-            let key = key(of: exchange, .source, status: status, flags, .unknown)
-            counters.record(
-                counters.requestSeries(key), durationNanoseconds: duration, requestBytes: exchange.pointee.requestBytes,
-                responseBytes: exchange.pointee.replyBytes)
+            record(exchange, counters.requestSeries(key(of: exchange, .source, status: status, flags, .unknown)), duration)
         }
         if account.reportsDestination {
-            let key = key(of: exchange, .destination, status: status, flags, SecurityPolicy.none)
-            counters.record(
-                counters.requestSeries(key), durationNanoseconds: duration, requestBytes: exchange.pointee.requestBytes,
-                responseBytes: exchange.pointee.replyBytes)
+            record(exchange, counters.requestSeries(key(of: exchange, .destination, status: status, flags, SecurityPolicy.none)), duration)
+        }
+    }
+
+    @inline(__always)
+    private func record(_ exchange: ExchangePlace, _ series: RequestSeries, _ duration: UInt64) {
+        counters.record(series, durationNanoseconds: duration, requestBytes: exchange.pointee.requestBytes, responseBytes: exchange.pointee.replyBytes)
+        if exchange.pointee.isGRPC {
+            counters.recordMessages(series, requests: exchange.pointee.requestMessages.count, responses: exchange.pointee.replyMessages.count)
         }
     }
 

@@ -81,6 +81,7 @@ extension Worker {
         let index = exchange.pointee.downstream
         let connection = connections.at(index)
         exchange.pointee.replyBytes &+= UInt64(content.count)
+        if exchange.pointee.isGRPC { exchange.pointee.replyMessages.pass(content) }
         let isTaken: Bool
         if exchange.pointee.downstreamStream != 0 {
             isTaken = pass(content, ends: ends, to: exchange.pointee.downstreamStream, connection, index)

@@ -152,7 +152,10 @@ extension Worker {
             consumed += piece.consumed
             exchange.pointee.requestBody = .verbatim(decoder)
             switch piece.event {
-            case .content: guard holdContent(exchange, UnsafeRawBufferPointer(rebasing: rest[piece.payload])) else { throw .bodyTooLarge }
+            case .content:
+                let content = UnsafeRawBufferPointer(rebasing: rest[piece.payload])
+                if exchange.pointee.isGRPC { exchange.pointee.requestMessages.pass(content) }
+                guard holdContent(exchange, content) else { throw .bodyTooLarge }
             case .trailer: continue
             case .starved: return consumed
             case .complete:

@@ -29,6 +29,7 @@ extension Worker {
         let exchange = exchanges.at(number)
         let token = exchanges.token(at: number)
         exchange.pointee.requestBytes &+= UInt64(content.count)
+        if exchange.pointee.isGRPC { exchange.pointee.requestMessages.pass(content) }
         if ends { exchange.pointee.requestIsEnded = true }
         guard exchange.pointee.reach == .connected else {
             if !holdContent(exchange, content) { answer(number, .bufferBudgetSpent) }

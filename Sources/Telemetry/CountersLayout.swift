@@ -95,14 +95,17 @@ public enum CountersLayout {
     @inlinable static var areaBytes: Int { (requestSeriesOffset + (requestSeriesPerWorkerMax + 1) * requestSeriesStride + 4_095) & ~4_095 }
 
     @inlinable static var keyBytes: Int { 24 }
-    // A request series after its key: three histograms, each its buckets (the last is +Inf) and its sum.
+    // A request series after its key: three histograms, each its buckets (the last is +Inf) and its sum; then, for calls of gRPC, their messages.
     // 19 and 10 are the bounds of `HistogramScale`, which checks them.
     @inlinable static var durationWords: Int { 19 + 2 }
     @inlinable static var bytesWords: Int { 10 + 2 }
-    @inlinable static var requestWords: Int { durationWords + 2 * bytesWords }
+    /// Of requests, and of responses.
+    @inlinable static var messagesWords: Int { 2 }
+    @inlinable static var requestWords: Int { durationWords + 2 * bytesWords + messagesWords }
     @inlinable static var durationOffset: Int { keyBytes }
     @inlinable static var requestBytesOffset: Int { keyBytes + durationWords * 8 }
     @inlinable static var responseBytesOffset: Int { requestBytesOffset + bytesWords * 8 }
+    @inlinable static var messagesOffset: Int { responseBytesOffset + bytesWords * 8 }
 }
 
 /// What is counted per pod and worker; one cache line each.

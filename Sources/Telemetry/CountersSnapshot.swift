@@ -81,6 +81,9 @@ struct SharedKey: Hashable, Sendable {
     /// Reporter, protocol, flags and security, as in `SeriesKey`.
     var kind: UInt64
 
+    /// Whether the requests are calls of gRPC; those that found no room may be.
+    var isOfCalls: Bool { self == .overflow || RequestProtocol(rawValue: UInt8(truncatingIfNeeded: kind >> 8)) == .grpc }
+
     /// Of a decision, as in `SeriesKey`.
     var decidedPort: UInt16 { UInt16(truncatingIfNeeded: kind) }
     var decidedProtocol: DecidedProtocol? { DecidedProtocol(rawValue: UInt8(truncatingIfNeeded: kind >> 16)) }

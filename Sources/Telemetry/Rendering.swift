@@ -82,7 +82,25 @@ extension CountersSnapshot {
             series.map { ($0.labels, $0.values.dropFirst(CountersLayout.durationWords).prefix(CountersLayout.bytesWords)) }, into: &page)
         renderHistogram(
             "istio_response_bytes", help: "Bytes of response bodies.", bounds: HistogramScale.bytes, sumScale: 1,
-            series.map { ($0.labels, $0.values.suffix(CountersLayout.bytesWords)) }, into: &page)
+            series.map { ($0.labels, $0.values.dropFirst(CountersLayout.durationWords + CountersLayout.bytesWords).prefix(CountersLayout.bytesWords)) },
+            into: &page)
+        renderMessages(requests.keys.indices.filter { requests.keys[$0].isOfCalls }.map { series[$0] }, into: &page)
+    }
+
+    private func renderMessages(_ calls: [(labels: [UInt8], values: [UInt64])], into page: inout PrometheusText) {
+        if calls.isEmpty { return }
+        let families = [("istio_request_messages_total", "Messages of gRPC clients."), ("istio_response_messages_total", "Messages of gRPC servers.")]
+        for (field, family) in families.enumerated() {
+            page.family(family.0, help: family.1, kind: .counter)
+            for (labels, values) in calls {
+                page.append(family.0)
+                page.append("{")
+                page.append(labels)
+                page.append("} ")
+                page.append(values[CountersLayout.requestWords - CountersLayout.messagesWords + field])
+                page.endLine()
+            }
+        }
     }
 
     private func renderHistogram(

@@ -86,7 +86,15 @@ public struct WorkerCounters: @unchecked Sendable {
         add(at: record + CountersLayout.requestBytesOffset + byteCounts.bucket(of: requestBytes) * 8, 1)
         add(at: record + CountersLayout.responseBytesOffset - 8, requestBytes)
         add(at: record + CountersLayout.responseBytesOffset + byteCounts.bucket(of: responseBytes) * 8, 1)
-        add(at: record + CountersLayout.requestSeriesStride - 8, responseBytes)
+        add(at: record + CountersLayout.messagesOffset - 8, responseBytes)
+    }
+
+    /// Counts the messages of a gRPC call, beside the call itself.
+    @inlinable
+    public func recordMessages(_ series: RequestSeries, requests: UInt64, responses: UInt64) {
+        let record = CountersLayout.requestSeriesOffset + Int(series.number) * CountersLayout.requestSeriesStride
+        add(at: record + CountersLayout.messagesOffset, requests)
+        add(at: record + CountersLayout.messagesOffset + 8, responses)
     }
 
     // MARK: Opaque connections

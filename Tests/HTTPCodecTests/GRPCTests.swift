@@ -19,6 +19,30 @@ import Testing
         for other in ["application/grpc-web", "application/grpcx", "application/json", "", "application/grp"] { #expect(!isGRPC(other), "\(other)") }
     }
 
+    /// However the content is cut, and whatever the messages hold, those that have come whole are counted.
+    @Test func messages() {
+        var random = SeededRandom(state: 41)
+        for _ in 0..<200 {
+            var content: [UInt8] = [], ends: [Int] = []
+            for _ in 0..<Int.random(in: 0...12, using: &random) {
+                let length = [0, 1, 4, 5, 300, 70_000].randomElement(using: &random)!
+                content += [UInt8.random(in: 0...255, using: &random)] + [24, 16, 8, 0].map { UInt8(truncatingIfNeeded: length >> $0) }
+                content += [UInt8](repeating: UInt8.random(in: 0...255, using: &random), count: length)
+                ends.append(content.count)
+            }
+            var messages = GRPCMessages(), passed = 0
+            while passed < content.count {
+                let next = min(content.count, passed + Int.random(in: 0...[1, 7, 400, 100_000].randomElement(using: &random)!, using: &random))
+                content[passed..<next].withUnsafeBytes { messages.pass($0) }
+                passed = next
+                #expect(messages.count == UInt64(ends.count { $0 <= passed }))
+            }
+        }
+        var messages = GRPCMessages()
+        [UInt8](repeating: 0xFF, count: 5_000).withUnsafeBytes { messages.pass($0) }     // the longest length there is
+        #expect(messages.count == 0)
+    }
+
     /// The table of the gRPC specification.
     @Test func statusOfABareHTTPAnswer() {
         let table: [(Int, GRPC.Status)] = [

@@ -39,6 +39,8 @@ import Testing
         exchange.pointee.status = 200
         exchange.pointee.isGRPC = isGRPC
         exchange.pointee.grpcStatus = grpcStatus
+        ([0, 0, 0, 0, 1, 7, 0, 0, 0, 0, 0] as [UInt8]).withUnsafeBytes { exchange.pointee.requestMessages.pass($0) }
+        ([0, 0, 0, 0, 2, 7, 7, 1, 0] as [UInt8]).withUnsafeBytes { exchange.pointee.replyMessages.pass($0) }
         books.ledger.recordRequest(exchange, of: nil, now: 5)
         exchange.deinitialize(count: 1)
         exchange.deallocate()
@@ -52,6 +54,18 @@ import Testing
         for line in lines { #expect(line.contains("request_protocol=\"grpc\",response_code=\"200\",grpc_response_status=\"4\",") && line.hasSuffix("} 1")) }
         let counts = books.lines("istio_request_duration_milliseconds_count{")
         #expect(counts.count == 2 && counts.allSatisfy { $0.contains("grpc_response_status=\"4\"") })
+    }
+
+    @Test func theMessagesOfACallAreCountedOnBothSidesAndOfNothingElse() throws {
+        let books = try Books()
+        record(in: books, isGRPC: false, grpcStatus: nil)
+        #expect(books.lines("istio_request_messages_total") == [] && books.lines("istio_response_messages_total") == [])
+        for _ in 0..<3 { record(in: books, isGRPC: true, grpcStatus: 0) }
+        for (name, total) in [("istio_request_messages_total{", 6), ("istio_response_messages_total{", 3)] {
+            let lines = books.lines(name), calls = books.lines("istio_requests_total{").filter { $0.contains("grpc") }
+            #expect(lines.count == 2 && lines.allSatisfy { $0.hasSuffix("} \(total)") })
+            #expect(lines.map { $0.drop { $0 != "{" }.prefix { $0 != "}" } } == calls.map { $0.drop { $0 != "{" }.prefix { $0 != "}" } })
+        }
     }
 
     /// A call that ended without a status, and a request whose reply has a field of that name by chance.

@@ -50,6 +50,41 @@ public enum GRPC {
     }
 }
 
+/// Counts the messages in one direction of a call, from whatever pieces its content comes in: before each stand a flag and its length, five
+/// bytes ("Length-Prefixed-Message").
+public struct GRPCMessages: Sendable {
+    /// Messages whose last byte has come.
+    public private(set) var count: UInt64 = 0
+    /// Bytes of the current message that are to come; within a prefix, what of the length it has said.
+    private var left: UInt32 = 0
+    /// Bytes of the prefix that have come; 0: none of the next one.
+    private var prefixCount: UInt8 = 0
+
+    public init() {}
+
+    /// The next piece of content.
+    public mutating func pass(_ content: UnsafeRawBufferPointer) {
+        var index = 0
+        while index < content.count {
+            if prefixCount == 0, left > 0 {
+                let taken = min(Int(left), content.count &- index)
+                left &-= UInt32(truncatingIfNeeded: taken)
+                index &+= taken
+            } else if prefixCount == 0, content.count &- index >= 5 {
+                left = UInt32(bigEndian: content.loadUnaligned(fromByteOffset: index &+ 1, as: UInt32.self))
+                index &+= 5
+            } else {
+                // The flag is shifted out again.
+                left = left &<< 8 | UInt32(content[index])
+                prefixCount = prefixCount == 4 ? 0 : prefixCount &+ 1
+                index &+= 1
+                if prefixCount != 0 { continue }
+            }
+            if left == 0 { count &+= 1 }
+        }
+    }
+}
+
 extension Head {
     /// Whether the message's content is gRPC's.
     public func isGRPC(_ bytes: UnsafeRawBufferPointer) -> Bool {
