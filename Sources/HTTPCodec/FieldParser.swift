@@ -23,9 +23,9 @@ extension Head {
         }
     }
 
-    /// What a known field means for framing, routing and the connection. Faults of one field are found here; faults of their
-    /// combination after the last field.
-    private mutating func interpret(
+    /// What a known field means for framing, routing and the connection, parsed or decoded (of which those that HTTP/2 forbids do not get here).
+    /// Faults of one field are found here; faults of their combination after the last field.
+    mutating func interpret(
         _ field: inout HeadField, _ row: Int, _ source: Source, _ limits: HeadLimits
     ) throws(HTTPFault) {
         let start = Int(field.valueOffset), end = start &+ Int(field.valueCount)
@@ -45,6 +45,9 @@ extension Head {
             try readTransferEncoding(source, start, end)
         case .connection:
             try readConnectionOptions(source, start, end, limits)
+        case .te where isHTTP2:
+            guard tokenEquals(source.base + start, end &- start, "trailers") else { throw .connectionField }
+            acceptsTrailers = true
         case .te:
             var list = ListReader(source, start, end)
             while let element = list.next() {

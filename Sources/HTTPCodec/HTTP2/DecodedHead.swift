@@ -154,31 +154,14 @@ extension Head {
         port = named.port
     }
 
-    /// What known fields mean; the same as for parsed ones, where HTTP/2 has them.
+    /// What known fields mean: the same as in a parsed head.
     private mutating func judgeDecodedFields(_ source: Source) throws(HTTPFault) {
         var row = 0
         while row < fieldCount {
-            let field = fields[row]
-            let start = Int(field.valueOffset), end = start &+ Int(field.valueCount)
-            switch field.id {
-            case .host:
-                guard hostRow < 0 else { throw .repeatedHost }
-                hostRow = row
-            case .contentLength:
-                guard contentLength == nil else { throw .repeatedContentLength }
-                guard let length = parseDecimal(source.slice(start, end)) else { throw .badContentLength }
-                contentLength = length
-                if field.valueCount > 1, source[start] == 0x30 { fields[row].isPlain = false }
-            case .te:
-                guard tokenEquals(source.base + start, end &- start, "trailers") else { throw .connectionField }
-                acceptsTrailers = true
-            case .expect:
-                if tokenEquals(source.base + start, end &- start, "100-continue") { expectsContinue = true }
-            case .xRequestID: requestIDRow = row; requestIDCount &+= 1
-            case .traceparent: traceparentRow = row; traceparentCount &+= 1
-            case .xForwardedFor: forwardedForRow = row
-            case .xForwardedProto: forwardedProtoRow = row; forwardedProtoCount &+= 1
-            default: break
+            var field = fields[row]
+            if field.id != .other {
+                try interpret(&field, row, source, .standard)
+                fields[row] = field
             }
             row &+= 1
         }
