@@ -20,8 +20,8 @@ public enum FirstBytes: Sendable, Equatable {
 
     /// Judges the bytes that have come so far, from the first.
     ///
-    /// A known method and a space is HTTP, unless the whole line came with it and speaks of no HTTP at all (`GET key` is Redis). An unknown
-    /// token must show ` HTTP/` in its first line, for many protocols begin with a word and a space (`EHLO name`, `USER name`).
+    /// A known method and a space is HTTP when its line speaks of HTTP (`GET key` is Redis), in whatever form. An unknown token must show
+    /// ` HTTP/` in its first line, for many protocols begin with a word and a space (`EHLO name`, `USER name`).
     public init(judging bytes: UnsafeRawBufferPointer) {
         let source = Source(bytes, limit: Self.bytesMax)
         let isFull = bytes.count >= Self.bytesMax
@@ -38,7 +38,7 @@ public enum FirstBytes: Sendable, Equatable {
         guard end < source.count else { self = isFull ? .opaque : .undecided; return }
         guard source[end] == Octet.space, end > start else { self = .opaque; return }
         if Self.isKnownMethod(source.base + start, end &- start) {
-            self = Self.isLineWithoutHTTP(source, from: end) ? .opaque : .http1
+            self = Self.judgeRequestLine(source, from: end, isFull: isFull)
             return
         }
         if equals(source.base + start, end &- start, "PRI") { self = Self.judgePreface(source, start); return }
@@ -56,14 +56,15 @@ public enum FirstBytes: Sendable, Equatable {
         }
     }
 
-    /// Whether the line is complete and `HTTP` is nowhere in it. Anything nearer to a request line is judged, and refused, as one.
-    private static func isLineWithoutHTTP(_ source: Source, from start: Int) -> Bool {
+    /// A line that begins with a method is a request's as soon as `HTTP` is in it: it is judged, and refused, as one. Without, it is none when it
+    /// is complete; while it is not, it may become either, unless it is as long as only a request's target makes it.
+    private static func judgeRequestLine(_ source: Source, from start: Int, isFull: Bool) -> FirstBytes {
         var index = start
         while index < source.count, source[index] != Octet.lineFeed {
-            if index &+ 4 <= source.count, equals(source.base + index, 4, "HTTP") || equals(source.base + index, 4, "http") { return false }
+            if index &+ 4 <= source.count, equals(source.base + index, 4, "HTTP") || equals(source.base + index, 4, "http") { return .http1 }
             index &+= 1
         }
-        return index < source.count
+        return index < source.count ? .opaque : isFull ? .http1 : .undecided
     }
 
     /// A handshake record, version 3.x, of a length there can be, with a ClientHello in it: six bytes tell.
@@ -75,7 +76,7 @@ public enum FirstBytes: Sendable, Equatable {
         return .undecided
     }
 
-    /// Whether undecided bytes are what one of the known protocols begins with: nobody else stops there, so the rest is late, not missing.
+    /// Whether undecided bytes are what one of the known protocols begins with: hardly anybody else stops there, so the rest is late, not missing.
     public static func isKnownStart(_ bytes: UnsafeRawBufferPointer) -> Bool {
         let source = Source(bytes, limit: bytesMax)
         guard source.count > 0 else { return false }
@@ -86,9 +87,8 @@ public enum FirstBytes: Sendable, Equatable {
     }
 
     private static func isStart(of word: StaticString, _ source: Source) -> Bool {
-        guard source.count <= word.utf8CodeUnitCount else { return false }
         var index = 0
-        while index < source.count {
+        while index < source.count, index < word.utf8CodeUnitCount {
             if source[index] != word.utf8Start[index] { return false }
             index &+= 1
         }

@@ -121,10 +121,22 @@ def test_anything_else_is_opaque(said):
         assert decisions(proxy) == {("tcp", "first-bytes"): 1}
 
 
-def test_a_late_rest_of_a_request_is_waited_for():
+@pytest.mark.parametrize("pieces", [[b"GET words"], [b"GET words", b"\r\n"], [b"PUT on ", b"a hat\n"]])
+def test_a_line_that_only_begins_like_a_request(pieces):
+    """A method and a space, and nothing of HTTP behind them, however they come: passed on as they are, and answered by nobody else."""
+    with Server() as server, undeclared(server, detectionLateMilliseconds=300) as proxy, connect(proxy) as client:
+        in_two(client, b"".join(pieces), len(pieces[0]))
+        eventually(lambda: server.heard, within=5, what="the words")
+        assert server.heard == [b"".join(pieces)]
+        assert client.recv(100) in (REPLY, b"".join(pieces))
+        assert decisions(proxy) == {("tcp", "first-bytes"): 1}
+
+
+@pytest.mark.parametrize("cut", [2, 8, 12])
+def test_a_late_rest_of_a_request_is_waited_for(cut):
     """Longer than the deadline of detection: a lost segment is."""
     with Server() as server, undeclared(server, detectionMilliseconds=50) as proxy, connect(proxy) as client:
-        in_two(client, b"GET /x HTTP/1.1\r\nhost: a\r\n\r\n", 2, pause=0.4)
+        in_two(client, b"GET /x HTTP/1.1\r\nhost: a\r\n\r\n", cut, pause=0.4)
         assert client.recv(65536).startswith(b"HTTP/1.1 200")
         assert decisions(proxy) == {("http/1.1", "first-bytes"): 1}
 
