@@ -91,6 +91,11 @@ extension Worker {
 
     /// The scheduler has let go of a dead connection: its place is free as soon as no exchange refers to it.
     mutating func release(_ connection: ConnectionPlace, _ index: UInt32) {
+        if connection.pointee.role == .upstream, connection.pointee.session != nobody {
+            forgetUpstreamSession(connection, index)
+            // Each exchange that ended has asked for a turn of the session's: it must not come when the place is another connection's.
+            return again(connection, index)
+        }
         endSession(connection, index)
         guard connection.pointee.session == nobody else { return }
         charge(connection)      // what the session had queued is gone with it

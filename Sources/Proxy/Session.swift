@@ -34,6 +34,8 @@ struct Session: ~Copyable {
     var isDeclared = false
     /// Why it ends; nil: the server has closed it.
     var ending: SessionEnding?
+    /// It is lost, and its exchanges are being told.
+    var isEnding = false
 
     init(_ codec: consuming HTTP2Session, isServer: Bool, connection: UInt32, now: Nanoseconds) {
         self.codec = codec
@@ -129,7 +131,7 @@ extension Worker {
         ledger.lower(.http2SessionsOpenDownstream)
     }
 
-    private var exchangesEndedPerTurn: Int { isShared ? WorkerSizes.exchangesEndedPerTurnShared : WorkerSizes.exchangesEndedPerTurn }
+    var exchangesEndedPerTurn: Int { isShared ? WorkerSizes.exchangesEndedPerTurnShared : WorkerSizes.exchangesEndedPerTurn }
 
     /// What the client has not asked for whole when it stopped speaking cannot be answered.
     mutating func endUnfinished(_ connection: ConnectionPlace, _ index: UInt32, _ session: SessionPlace) {

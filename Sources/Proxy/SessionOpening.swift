@@ -113,7 +113,8 @@ extension Worker {
     /// The session got no connection.
     mutating func abandonOpening(_ place: UInt32, _ failure: UpstreamFailure) {
         sessions.at(place).pointee.ending = .failed(failure)
-        endUpstreamSession(place)
+        // It has no stream yet, so this is all of it.
+        _ = endUpstreamSession(place)
     }
 
     /// Closes the session's connection, for a reason of ours.

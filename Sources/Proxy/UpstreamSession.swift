@@ -161,24 +161,35 @@ extension Worker {
         dropSession(connection, index, .failed(.endedBeforeReply(peerMayHaveSeen: .body, reused: true)))
     }
 
-    /// The connection of the session is being closed.
+    /// The connection of the session is being closed. As with a client's (`endSession`), its exchanges end a few at a time; until the last one has,
+    /// both keep their places, though nothing moves on them.
     mutating func forgetUpstreamSession(_ connection: ConnectionPlace, _ index: UInt32) {
         let place = connection.pointee.session
-        endUpstreamSession(place)
+        guard endUpstreamSession(place) else { return }
         connection.pointee.session = nobody
         ledger.lower(.http2SessionsOpenUpstream)
     }
 
-    /// Each of its exchanges fails by itself; those who waited for it look elsewhere.
-    mutating func endUpstreamSession(_ place: UInt32) {
+    /// Each of its exchanges fails by itself; those who waited for it look elsewhere, at once.
+    /// - Returns: false when there are more than may fail in one turn.
+    mutating func endUpstreamSession(_ place: UInt32) -> Bool {
         let session = sessions.at(place)
-        let ending = session.pointee.ending
-        sessionTable.giveUp(place, now: now)
-        if case .notSpoken(let hasAnswered) = ending { noteNotSpoken(session, hasAnswered: hasAnswered) }
-        while session.pointee.firstExchange != nobody { streamWasLost(session.pointee.firstExchange, session) }
-        while let number = sessionTable.takeStranded(by: place) { strand(number, ending, isDeclared: session.pointee.isDeclared) }
+        if !session.pointee.isEnding {
+            session.pointee.isEnding = true
+            let ending = session.pointee.ending
+            sessionTable.giveUp(place, now: now)
+            if case .notSpoken(let hasAnswered) = ending { noteNotSpoken(session, hasAnswered: hasAnswered) }
+            while let number = sessionTable.takeStranded(by: place) { strand(number, ending, isDeclared: session.pointee.isDeclared) }
+        }
+        var ended = 0
+        while session.pointee.firstExchange != nobody {
+            guard ended < exchangesEndedPerTurn else { return false }
+            streamWasLost(session.pointee.firstExchange, session)
+            ended += 1
+        }
         sessionTable.remove(place, now: now)
         sessions.remove(at: place)
+        return true
     }
 
     private mutating func noteNotSpoken(_ session: SessionPlace, hasAnswered: Bool) {
