@@ -120,6 +120,7 @@ let package = Package(
         .testTarget(name: "CaptureTests", dependencies: ["Capture", "CaptureABI", "CLinux"]),
         .testTarget(name: "NodeTests", dependencies: ["Node", "ControlChannel", "CLinux"]),
         .testTarget(name: "DiscoveryTests", dependencies: ["Discovery", "MeshModel"]),
+        .testTarget(name: "AccessTests", dependencies: ["Discovery", "Routing", "MeshModel"]),
         .testTarget(name: "NodeSignalsTests", dependencies: ["NodeSignals"]),
         .testTarget(
             name: "AgentTests",

@@ -11,6 +11,7 @@ struct ClusterAssembly {
     private var nodes: [String: NodeObject] = [:]
     private var pods: [(PodObject, HeldObject)] = []
     private var services: [(ServiceObject, HeldObject)] = []
+    private var policies: [(AccessPolicyObject, HeldObject)] = []
     private var slices: [ObjectKey: [EndpointSliceObject]] = [:]
 
     static func view(of held: [ObjectKey: HeldObject], nodeName: String, trustDomain: String) -> ClusterView {
@@ -28,6 +29,7 @@ struct ClusterAssembly {
             case .node(let object): nodes[object.metadata.name] = object
             case .pod(let object): pods.append((object, entry))
             case .service(let object): services.append((object, entry))
+            case .accessPolicy(let object): policies.append((object, entry))
             case .endpointSlice(let object):
                 slices[ObjectKey(kind: .service, namespace: object.metadata.namespace, name: object.serviceName), default: []].append(object)
             }
@@ -36,12 +38,15 @@ struct ClusterAssembly {
 
     private mutating func view() -> ClusterView {
         let workloads = workloads()
+        let services = meshServices(workloads)
+        let access = accessBook(workloads, services)
         let state = MeshState(
             nodeName: nodeName, zone: nodes[nodeName]?.zone ?? "", trustDomain: trustDomain,
             workloads: workloads,
-            services: meshServices(workloads),
-            namespaces: namespaces.values.map(settings).sorted { $0.name < $1.name })
-        return ClusterView(state: state, pods: nodePods(workloads), faults: faults, notes: notes)
+            services: services,
+            namespaces: namespaces.values.map(settings).sorted { $0.name < $1.name },
+            access: access.isEmpty ? [] : workloads.filter { $0.nodeName == nodeName && $0.isMeshed }.map(access.access))
+        return ClusterView(state: state, access: access, pods: nodePods(workloads), faults: faults, notes: notes)
     }
 
     private func settings(_ namespace: NamespaceObject) -> NamespaceSettings {
@@ -198,6 +203,27 @@ struct ClusterAssembly {
             }
         }
         return found.values.sorted { ($0.address, $0.port) < ($1.address, $1.port) }
+    }
+
+    // MARK: Access
+
+    private mutating func accessBook(_ workloads: [Workload], _ services: [Service]) -> AccessBook {
+        for (policy, entry) in policies {
+            if case .service(let name) = policy.target, !services.contains(where: { $0.namespace == policy.metadata.namespace && $0.name == name }) {
+                report(
+                    entry, policy.metadata, .accessPolicy, "spec.targetRef.name", "there is no Service \(policy.metadata.namespace)/\(name), so the policy selects nothing",
+                    remedy: "write the name of a Service of the policy's own namespace")
+            }
+            for source in (policy.rules ?? []).flatMap(\.sources) {
+                for pattern in source.identities where pattern.comparison == .exact {
+                    guard let identity = WorkloadIdentity(pattern.text), identity.trustDomain != trustDomain else { continue }
+                    let text = "AccessPolicy \(policy.name): nobody is \(pattern.text) here, where the trust domain is \(trustDomain)"
+                    notes.append(Note(file: entry.file, line: entry.line, text: text))
+                }
+            }
+        }
+        let labels = Dictionary(pods.map { ($0.0.uid, $0.0.metadata.labels) }) { first, _ in first }
+        return AccessBook(policies: policies.map(\.0), labels: labels, services: services)
     }
 
     private mutating func report(

@@ -5,6 +5,7 @@ enum ClusterObject: Sendable, Hashable, Codable {
     case service(ServiceObject)
     case endpointSlice(EndpointSliceObject)
     case pod(PodObject)
+    case accessPolicy(AccessPolicyObject)
 
     init(_ kind: ObjectKind, _ metadata: ObjectMetadata, reading object: ObjectReader) {
         self =
@@ -14,6 +15,7 @@ enum ClusterObject: Sendable, Hashable, Codable {
             case .service: .service(ServiceObject(metadata, reading: object))
             case .endpointSlice: .endpointSlice(EndpointSliceObject(metadata, reading: object))
             case .pod: .pod(PodObject(metadata, reading: object))
+            case .accessPolicy: .accessPolicy(AccessPolicyObject(metadata, reading: object))
             }
     }
 }

@@ -4,6 +4,8 @@ import MeshModel
 public struct ClusterView: Sendable, Equatable {
     /// What the proxy must know.
     public var state: MeshState
+    /// All access policies, for whoever asks about workloads of other nodes too.
+    public var access: AccessBook
     /// The pods of this node, and what Weft does about each.
     public var pods: [NodePod]
     /// What is wrong with the configuration, sorted by file and line.

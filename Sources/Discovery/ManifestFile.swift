@@ -124,4 +124,10 @@ enum DiscoveryLimits {
     static let exclusionsMax = 256
     /// What UDP of a strict pod may use where nothing else is said.
     static let dnsPort: UInt16 = 53
+    /// Rules of one AccessPolicy. Each request asks those that select its destination one after the other.
+    static let accessRulesMax = 256
+    /// Items of one list in an AccessPolicy's rule.
+    static let patternsMax = 256
+    /// Bytes of one of them.
+    static let patternBytesMax = 1_024
 }

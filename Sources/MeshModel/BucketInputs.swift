@@ -51,6 +51,17 @@ enum BucketInputs {
         return dealt(inputs)
     }
 
+    /// Of two workloads with one uid the first wins.
+    static func policies(_ state: MeshState) -> [[WorkloadAccess]] {
+        var buckets = [[WorkloadAccess]](repeating: [], count: Limits.bucketsPerFamily)
+        for access in state.access where !access.rules.isEmpty {
+            let bucket = ShardHash.bucket(ShardHash.of(uid: access.uid))
+            if !buckets[bucket].contains(where: { $0.uid == access.uid }) { buckets[bucket].append(access) }
+        }
+        for bucket in buckets.indices { buckets[bucket].sort { $0.uid < $1.uid } }
+        return buckets
+    }
+
     private static func dealt(_ inputs: [AddressInput]) -> [[AddressInput]] {
         var buckets = [[AddressInput]](repeating: [], count: Limits.bucketsPerFamily)
         for input in inputs {
@@ -84,5 +95,11 @@ extension ShardHash {
                 of(namespace: UnsafeRawBufferPointer(namespace), name: UnsafeRawBufferPointer(name))
             }
         }
+    }
+
+    /// The hash of a workload's key; see `of(uid:)` for raw bytes.
+    public static func of(uid: String) -> UInt64 {
+        var uid = uid
+        return uid.withUTF8 { of(uid: UnsafeRawBufferPointer($0)) }
     }
 }

@@ -27,6 +27,10 @@ public enum ShardHash {
         mix(folded(namespace), folded(name) ^ second)
     }
 
+    /// A workload's key.
+    @inlinable
+    public static func of(uid: UnsafeRawBufferPointer) -> UInt64 { folded(uid) }
+
     /// Hash of ASCII text without regard to case.
     @inlinable
     static func folded(_ text: UnsafeRawBufferPointer) -> UInt64 {

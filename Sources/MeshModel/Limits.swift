@@ -19,6 +19,11 @@ public enum Limits {
     /// A DNS name without its final dot (RFC 1035, 2.3.4).
     public static let hostBytesMax = 253
 
+    /// Access rules that select one workload. Each request asks them one after the other: about 10 ns per rule that does not match.
+    public static let accessRulesPerWorkloadMax = 1_024
+    /// Comparisons of one access rule.
+    public static let accessTermsPerRuleMax = 1_024
+
     // MARK: What one pod may take of one worker: a budget for the whole proxy would be a count that all workers write
 
     /// Connections of one pod, to its clients and to its endpoints. 10,000 idle ones are a supported case (S6), with as much again

@@ -13,10 +13,12 @@ public struct MeshState: Sendable, Equatable {
     public var workloads: [Workload]
     public var services: [Service]
     public var namespaces: [NamespaceSettings]
+    /// Access rules at workloads of this node; those that none selects are not here.
+    public var access: [WorkloadAccess]
 
     public init(
         nodeName: String, zone: String = "", clusterDomain: String = "cluster.local", trustDomain: String = "cluster.local",
-        workloads: [Workload] = [], services: [Service] = [], namespaces: [NamespaceSettings] = []
+        workloads: [Workload] = [], services: [Service] = [], namespaces: [NamespaceSettings] = [], access: [WorkloadAccess] = []
     ) {
         self.nodeName = nodeName
         self.zone = zone
@@ -25,6 +27,7 @@ public struct MeshState: Sendable, Equatable {
         self.workloads = workloads
         self.services = services
         self.namespaces = namespaces
+        self.access = access
     }
 }
 

@@ -123,6 +123,40 @@ struct ShardCompiler {
             cluster: shared(workload.cluster), flags: flags)
     }
 
+    // MARK: Policies
+
+    static func policies(_ inputs: [WorkloadAccess], id: ShardID, in surroundings: Surroundings) throws(SnapshotFault) -> [UInt8] {
+        if inputs.isEmpty { return [] }
+        var compiler = ShardCompiler()
+        var records: [AccessSubjectRecord] = []
+        var rules: [AccessRuleRecord] = []
+        var terms: [AccessTermRecord] = []
+        for input in inputs {
+            guard input.rules.count <= Limits.accessRulesPerWorkloadMax else { throw .limit("accessRulesPerWorkloadMax") }
+            records.append(
+                AccessSubjectRecord(
+                    hash: ShardHash.of(uid: input.uid), uid: compiler.append(input.uid),
+                    rules: RecordRange(start: UInt32(rules.count), count: UInt32(input.rules.count)),
+                    flags: input.rules.contains(where: \.isAudit) ? AccessSubjectRecord.hasAudit : 0))
+            for rule in input.rules {
+                guard rule.terms.count <= Limits.accessTermsPerRuleMax else { throw .limit("accessTermsPerRuleMax") }
+                rules.append(
+                    AccessRuleRecord(
+                        policy: compiler.shared(rule.policy), field: compiler.shared(rule.field),
+                        terms: RecordRange(start: UInt32(terms.count), count: UInt32(rule.terms.count)), step: rule.step.rawValue,
+                        isAudit: rule.isAudit ? 1 : 0))
+                for term in rule.terms {
+                    terms.append(
+                        AccessTermRecord(
+                            text: compiler.shared(term.text), number: term.number, alternative: term.alternative, group: term.group,
+                            subject: term.subject.rawValue, comparison: term.comparison.rawValue))
+                }
+            }
+        }
+        compiler.index(records.map(\.hash))
+        return try compiler.assemble(id, in: surroundings, records, rules, terms)
+    }
+
     // MARK: Parts
 
     /// Open addressing, linear probing, at most half full: every search meets an empty slot soon.

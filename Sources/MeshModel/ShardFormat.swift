@@ -5,6 +5,7 @@
 //   family     index finds by                  A         B                   C
 //   services   hash of namespace and name      services  ports               endpoints
 //   addresses  hash of the IP address          addresses service references  workloads
+//   policies   hash of the workload's uid      workloads rules               terms
 //
 // Every place is an offset from the shard's own start or a number within a section of the same shard; nothing points
 // outside, so a shard can be mapped anywhere and exchanged alone. Numbers are native-endian: writer and reader are
@@ -16,6 +17,8 @@ public enum ShardFamily: UInt8, Sendable, CaseIterable {
     case services = 1
     /// IP addresses: which workload has it, which services are behind it.
     case addresses = 2
+    /// Access rules in force at the workloads of this node, by the workload's uid.
+    case policies = 3
 }
 
 /// Which shard: family and bucket.
@@ -168,4 +171,37 @@ struct WorkloadRecord {
     @usableFromInline static let isMeshed: UInt32 = 1, isReady: UInt32 = 2, isSameNode: UInt32 = 4, isStrict: UInt32 = 8, failsOpen: UInt32 = 16
     /// The string references at the record's start.
     static let stringCount = 11
+}
+
+/// One workload that rules select.
+@usableFromInline
+struct AccessSubjectRecord {
+    @usableFromInline var hash: UInt64
+    @usableFromInline var uid: StringReference
+    @usableFromInline var rules: RecordRange
+    @usableFromInline var flags: UInt32
+    @usableFromInline var zero: UInt32 = 0
+
+    @usableFromInline static let hasAudit: UInt32 = 1
+}
+
+@usableFromInline
+struct AccessRuleRecord {
+    @usableFromInline var policy: StringReference
+    @usableFromInline var field: StringReference
+    @usableFromInline var terms: RecordRange
+    @usableFromInline var step: UInt8
+    @usableFromInline var isAudit: UInt8
+    @usableFromInline var zero: UInt16 = 0
+    @usableFromInline var zero2: UInt32 = 0
+}
+
+@usableFromInline
+struct AccessTermRecord {
+    @usableFromInline var text: StringReference
+    @usableFromInline var number: UInt16
+    @usableFromInline var alternative: UInt16
+    @usableFromInline var group: UInt16
+    @usableFromInline var subject: UInt8
+    @usableFromInline var comparison: UInt8
 }

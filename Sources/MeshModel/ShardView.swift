@@ -47,6 +47,11 @@ public struct ShardView: @unchecked Sendable {
             try checkSection(header.b, stride: MemoryLayout<ServiceReferenceRecord>.stride, number: 2)
             try checkSection(header.c, stride: MemoryLayout<WorkloadRecord>.stride, number: 3)
             try checkAddresses(header)
+        case .policies:
+            try checkSection(header.a, stride: MemoryLayout<AccessSubjectRecord>.stride, number: 1)
+            try checkSection(header.b, stride: MemoryLayout<AccessRuleRecord>.stride, number: 2)
+            try checkSection(header.c, stride: MemoryLayout<AccessTermRecord>.stride, number: 3)
+            try checkPolicies(header)
         }
         try checkIndex(header)
     }
@@ -109,6 +114,31 @@ public struct ShardView: @unchecked Sendable {
             for field in 0..<WorkloadRecord.stringCount {
                 try check(base.load(fromByteOffset: offset + field * 8, as: StringReference.self), header)
             }
+        }
+    }
+
+    private func checkPolicies(_ header: ShardHeader) throws(SnapshotFault) {
+        var rules = 0, terms = 0
+        for number in 0..<Int(header.a.count) {
+            let subject = base.load(
+                fromByteOffset: Int(header.a.offset) + number * MemoryLayout<AccessSubjectRecord>.stride, as: AccessSubjectRecord.self)
+            try check(subject.uid, header)
+            try check(subject.rules, after: &rules, within: header.b, number: 2)
+        }
+        for number in 0..<Int(header.b.count) {
+            let rule = base.load(fromByteOffset: Int(header.b.offset) + number * MemoryLayout<AccessRuleRecord>.stride, as: AccessRuleRecord.self)
+            try check(rule.policy, header)
+            try check(rule.field, header)
+            try check(rule.terms, after: &terms, within: header.c, number: 3)
+            guard AccessStep(rawValue: rule.step) != nil else { throw .outOfBounds(section: 2) }
+        }
+        for number in 0..<Int(header.c.count) {
+            let term = base.load(fromByteOffset: Int(header.c.offset) + number * MemoryLayout<AccessTermRecord>.stride, as: AccessTermRecord.self)
+            try check(term.text, header)
+            guard let subject = AccessTerm.Subject(rawValue: term.subject), AccessTerm.Comparison(rawValue: term.comparison) != nil
+            else { throw .outOfBounds(section: 3) }
+            // A header's name is a part of its text.
+            guard subject != .header || Int(term.number) <= Int(term.text.byteCount) else { throw .outOfBounds(section: 4) }
         }
     }
 

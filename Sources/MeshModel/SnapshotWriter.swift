@@ -15,6 +15,7 @@ public struct SnapshotWriter: Sendable {
     private var surroundings = Surroundings(nodeName: "", zone: "", clusterDomain: "", trustDomain: "")
     private var serviceInputs = [[Service]](repeating: [], count: Limits.bucketsPerFamily)
     private var addressInputs = [[AddressInput]](repeating: [], count: Limits.bucketsPerFamily)
+    private var policyInputs = [[WorkloadAccess]](repeating: [], count: Limits.bucketsPerFamily)
     private var images: [ShardImage?] = Array(repeating: nil, count: ShardID.count)
 
     /// - Parameter generation: the newest number in use; a restarted agent continues from what the node has kept.
@@ -32,6 +33,7 @@ public struct SnapshotWriter: Sendable {
         let isMoved = surroundings != self.surroundings
         let services = BucketInputs.services(state)
         let addresses = BucketInputs.addresses(state)
+        let policies = BucketInputs.policies(state)
         let next = generation + 1
         var changed: [ShardImage] = []
         for bucket in 0..<Limits.bucketsPerFamily {
@@ -45,10 +47,16 @@ public struct SnapshotWriter: Sendable {
                 let bytes = try ShardCompiler.addresses(addresses[bucket], id: id, in: surroundings)
                 note(ShardImage(id: id, version: next, bytes: bytes), in: &changed)
             }
+            if isMoved || policies[bucket] != policyInputs[bucket] {
+                let id = ShardID(family: .policies, index: UInt16(bucket))
+                let bytes = try ShardCompiler.policies(policies[bucket], id: id, in: surroundings)
+                note(ShardImage(id: id, version: next, bytes: bytes), in: &changed)
+            }
         }
         self.surroundings = surroundings
         serviceInputs = services
         addressInputs = addresses
+        policyInputs = policies
         for image in changed { images[image.id.ordinal] = image }
         if !changed.isEmpty { generation = next }
         return SnapshotChange(generation: generation, shards: changed)

@@ -24,7 +24,7 @@ enum Limits {
     /// Without --workers.
     static let workersByDefaultMax = 8
 
-    /// Packets waiting for a child that does not read; beyond it the child is killed. A whole snapshot is 512 shards and 512 pods at 6 packets.
+    /// Packets waiting for a child that does not read; beyond it the child is killed. A whole snapshot is 768 shards and 512 pods at 6 packets.
     static let outboxPacketsMax = 8_192
     /// Jobs for the namespace thread that are under way: half of what a pipe of 64 KiB carries at eight bytes each.
     static let namespaceJobsMax = 4_096
@@ -34,7 +34,7 @@ enum Limits {
     static let silentMilliseconds: UInt64 = 1_000
     /// Pods of one node (Kubernetes' own ceiling is 110 by default, 500 on large machines).
     static let podsMax = CountersLayout.podsMax
-    /// Shards kept: two families of 256, and room for more families.
+    /// Shards kept: three families of 256, and room for more families.
     static let shardsMax = 4_096
     /// Bytes of /proc/net/tcp read when older connections are counted: 150 per connection.
     static let connectionTableBytesMax = 32 << 20

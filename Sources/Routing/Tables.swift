@@ -2,7 +2,7 @@ import MeshModel
 
 /// One generation of everything the proxy routes by. Immutable; made and freed by the control thread, read by all workers.
 ///
-/// It owns no copy of anything: it is a list of 512 shards and, per services shard, the list of slots.
+/// It owns no copy of anything: it is a list of 768 shards and, per services shard, the list of slots.
 public final class Tables {
     /// The snapshot's generation.
     public let generation: UInt64
@@ -16,12 +16,17 @@ public final class Tables {
         root = .allocate(capacity: 1)
         let places = UnsafeMutablePointer<ShardPlace?>.allocate(capacity: ShardID.count)
         for ordinal in 0..<ShardID.count {
-            places.advanced(by: ordinal).initialize(
-                to: shards[ordinal].map { ShardPlace(view: $0.memory.view, slots: UnsafePointer($0.slots.baseAddress)) })
+            // Not with `map`: what it made of nil had only its first word cleared, and was taken for a shard (Swift 6.3, unoptimised).
+            if let shard = shards[ordinal] {
+                places.advanced(by: ordinal).initialize(to: ShardPlace(view: shard.memory.view, slots: UnsafePointer(shard.slots.baseAddress)))
+            } else {
+                places.advanced(by: ordinal).initialize(to: nil)
+            }
         }
         // All shards of a generation have it; without any, nobody has an identity.
         let trustDomain = shards.lazy.compactMap { $0?.memory.view.trustDomain }.first ?? UnsafeRawBufferPointer(start: nil, count: 0)
-        root.initialize(to: TablesRoot(generation: generation, epoch: 0, statesBase: states.base, places: places, trustDomain: trustDomain))
+        root.initialize(to: TablesRoot(generation: generation, epoch: 0, statesBase: states.base, places: places, trustDomain: trustDomain,
+            hasPolicies: shards[(ShardID.count - Limits.bucketsPerFamily)...].contains { $0 != nil }))
     }
 
     deinit {
@@ -86,6 +91,8 @@ struct TablesRoot {
     @usableFromInline let places: UnsafeMutablePointer<ShardPlace?>
     /// Inside one of the shards.
     @usableFromInline let trustDomain: UnsafeRawBufferPointer
+    /// Some workload of this node has access rules.
+    @usableFromInline let hasPolicies: Bool
 }
 
 @usableFromInline

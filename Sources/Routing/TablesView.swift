@@ -57,6 +57,18 @@ public struct TablesView: @unchecked Sendable {
     @inlinable
     public func workload(at address: IPAddress) -> WorkloadView? { lookUp(address)?.workload }
 
+    /// Whether any workload of this node has access rules.
+    @inlinable public var hasPolicies: Bool { root.pointee.hasPolicies }
+
+    /// The access rules in force at a workload of this node; nil when none selects it: everybody may call it.
+    @inlinable
+    public func accessRules(of workload: WorkloadView) -> AccessRulesView? {
+        let uid = workload.uid
+        let hash = ShardHash.of(uid: uid)
+        guard let place = root.pointee.places[2 * Limits.bucketsPerFamily + ShardHash.bucket(hash)] else { return nil }
+        return place.view.accessRules(uid: uid, hash: hash)
+    }
+
     /// The service port that (address, port) is an endpoint of; a headless service's if there are several.
     /// On the inbound side it names the service for the metrics.
     @inlinable

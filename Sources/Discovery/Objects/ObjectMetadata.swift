@@ -5,9 +5,16 @@ public enum ObjectKind: String, Sendable, Hashable, Codable, CaseIterable {
     case service = "Service"
     case endpointSlice = "EndpointSlice"
     case pod = "Pod"
+    case accessPolicy = "AccessPolicy"
 
     /// The only version of the kind that Weft reads.
-    var apiVersion: String { self == .endpointSlice ? "discovery.k8s.io/v1" : "v1" }
+    var apiVersion: String {
+        switch self {
+        case .endpointSlice: "discovery.k8s.io/v1"
+        case .accessPolicy: "weft.mesh/v1alpha1"
+        case .namespace, .node, .service, .pod: "v1"
+        }
+    }
     /// Whether objects of the kind live in a namespace.
     var isNamespaced: Bool { self != .namespace && self != .node }
 }
