@@ -6,6 +6,9 @@ public enum Limits {
     public static let workersMax = 16
     /// Pods of one node that Weft carries. Kubernetes recommends 110, large nodes run 250.
     public static let podsMax = 1_024
+    /// Identities that one proxy has known in its life: service accounts of its pods. Their numbers are never given twice, so that what is kept
+    /// under one cannot become another's; a node that sees more than these needs a new proxy.
+    public static let identitiesMax = 1 << 14
 
     // MARK: The snapshot
 

@@ -37,6 +37,8 @@ public struct TLSCredentials: @unchecked Sendable {
     public var identity: UInt32 { record.pointee.identity }
     /// Grows with every change of certificate or roots, over all identities.
     public var generation: UInt64 { record.pointee.generation }
+    /// Of the roots its peers are judged by.
+    public var rootsGeneration: UInt64 { record.pointee.rootsGeneration }
     /// When the own leaf begins and ends, unix seconds.
     public var notBefore: Int64 { record.pointee.notBefore }
     public var notAfter: Int64 { record.pointee.notAfter }

@@ -26,4 +26,5 @@ public enum TLSLimits {
     public static let recordBytesMax = 16 * 1024
     /// Lines of a revocation list.
     public static let revocationsMax = 100_000
+    public static let revocationTextBytesMax = 8 << 20
 }

@@ -19,7 +19,8 @@ extension TLSSession {
             if moved > 0 && SSL_get_error(record.pointee.ssl, result) == SSL_ERROR_WANT_READ { break }
             let end = stopped(result)
             if moved == 0 { return end }
-            // What came before the end is the caller's first; the next call brings the end.
+            // What came before the end is the caller's first. The end itself is brought by the next call, for which no edge will ask.
+            record.pointee.socket.is_drained = 0
             break
         }
         return .moved(moved)

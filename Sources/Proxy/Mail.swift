@@ -18,6 +18,9 @@ extension Worker {
                 addListener(descriptor, podNumber, ListenerKind(isInbound: isInbound, readsSocketName: readsSocketName, isIPv6: isIPv6))
             case .handedOver(let connection): receive(connection)
             case .tablesPublished: nextHousekeeping = now       // entered at the next turn, which this letter has caused, and then shown
+            case .identity(let letter): identities.install(letter)
+            case .revocations(let list): identities.install(list)
+            case .rootsChanged: identities.rootsChanged()
             case .drain(let until): beginDrain(until)
             }
         }

@@ -3,6 +3,7 @@ import ControlChannel
 import EventLoop
 import Glibc
 import MeshModel
+import MutualTLS
 import Routing
 import Telemetry
 
@@ -15,6 +16,8 @@ public enum ProxyFault: Error {
     case heartbeat
     case thread(errno: Int32)
     case confinement(errno: Int32)
+    /// The kernel gives no memory for keys.
+    case keys(CredentialsFault)
 }
 
 /// The control thread of `weft-proxy`: listens to the node, builds tables, tells the workers. It never touches traffic, and no worker waits for it.
@@ -27,6 +30,7 @@ public struct ProxyProcess: ~Copyable {
     private var builder: TablesBuilder
     private let publisher: TablesPublisher
     private var directory: PodDirectory
+    private var identities: OwnIdentities
     private var podAddresses: [UInt32: [IPAddress]] = [:]
     private var slots: [UInt32: PodSlot] = [:]
     /// Shards of the coming generation were bad: it will be refused as a whole.
@@ -46,6 +50,12 @@ public struct ProxyProcess: ~Copyable {
         control = ControlSocket(adopting: descriptor)
         self.stockDescriptors = stockDescriptors
         self.limits = limits
+        do throws(CredentialsFault) {
+            // Without memfd_secret(2) a process that may trace us reads our keys.
+            if try TLSLibrary.begin() == .locked { say("warning", "this kernel has no secret memory", "keys=\"locked, left out of core files\"") }
+        } catch {
+            throw .keys(error)
+        }
         let hello: ProxyHello
         do throws(ControlFault) {
             guard let message = try Self.next(&control) else { throw ControlFault.closed }
@@ -63,6 +73,7 @@ public struct ProxyProcess: ~Copyable {
         shared = WorkerShared(
             publisher: publisher, counters: region, heartbeatArray: hello.heartbeat, workers: stockDescriptors.count,
             descriptorLimit: Int(hello.descriptorLimit))
+        identities = OwnIdentities()
         close(hello.counters)
     }
 
@@ -102,6 +113,8 @@ public struct ProxyProcess: ~Copyable {
             poll(&waiting, 1, milliseconds)
             if waiting.revents != 0 { try receiveAll() }
             confirm()
+            identities.expire(now: unixSeconds())
+            tellIdentities()
             publisher.reclaim()
             if shared.finishedWorkers == threads.count { return }
         }
@@ -131,6 +144,7 @@ public struct ProxyProcess: ~Copyable {
         case .listenerAdded: addListener(try ListenerAdded(message))
         case .shardPublished: stage(try ShardPublished(message))
         case .snapshotComplete: try publish(try SnapshotComplete(message).generation)
+        case .identityWanted, .identityIssued, .identityFiles, .identityWithdrawn, .trustBundle, .revocations: try handleIdentity(message)
         case .drain: drain(try Drain(message).deadlineMilliseconds)
         default:
             var unasked = message
@@ -215,6 +229,50 @@ public struct ProxyProcess: ~Copyable {
         guard let generation = unconfirmed, publisher.isAppliedEverywhere else { return }
         unconfirmed = nil
         do throws(ControlFault) { try control.send(SnapshotApplied(generation: generation)) } catch { say("error", "cannot report", "fault=\(error)") }
+    }
+
+    private mutating func handleIdentity(_ message: ControlMessage) throws(ControlFault) {
+        switch message.kind {
+        case .identityWanted:
+            guard let requested = identities.want(try IdentityWanted(message)) else { break }
+            defer { requested.closeDescriptors() }
+            shared.counters.control.add(.identityKeysMade)
+            try control.send(requested)
+        case .identityIssued: identities.issue(try IdentityIssued(message))
+        case .identityFiles: identities.read(try IdentityFiles(message))
+        case .identityWithdrawn: identities.withdraw(try IdentityWithdrawn(message).identity)
+        case .trustBundle: identities.trust(try TrustBundle(message))
+        default: identities.revoke(try Revocations(message))
+        }
+        tellIdentities()
+    }
+
+    /// Hands on what has changed about our own identities: to the workers at once, to the node what became of it.
+    private mutating func tellIdentities() {
+        for letter in identities.takeLetters() {
+            tellAll { _ in
+                switch letter {
+                case .identity(let identity):
+                    identity.credentials?.retain()
+                    return .identity(identity)
+                case .revocations(let list):
+                    list.retain()
+                    return .revocations(list)
+                case .rootsChanged: return .rootsChanged
+                }
+            }
+        }
+        for report in identities.takeReports() {
+            switch report.state {
+            case .active: shared.counters.control.add(.identityActive)
+            case .refused: shared.counters.control.add(.identityRefused)
+            case .expired: shared.counters.control.add(.identityExpired)
+            }
+            if report.state != .active {
+                say("warning", "certificate not used", "identity=\(report.identity) number=\(report.number) state=\(report.state) reason=\"\(report.reason)\"")
+            }
+            do throws(ControlFault) { try control.send(report) } catch { say("error", "cannot report", "fault=\(error)") }
+        }
     }
 
     private mutating func drain(_ milliseconds: UInt32) {

@@ -33,6 +33,7 @@ struct Worker: ~Copyable {
     var exchangeDeadlines: TimerWheel
     var heartbeat: Heartbeat
     var pods = PodPlaces()
+    var identities = Identities()
     var pools: PoolTable
     var sessionTable: SessionTable
     var http1Memory = HTTP1Memory()

@@ -1,6 +1,7 @@
 import ControlChannel
 import EventLoop
 import MeshModel
+import MutualTLS
 import Telemetry
 
 /// A connection that one worker accepted and another shall serve.
@@ -20,5 +21,10 @@ enum WorkerMessage: Sendable {
     case handedOver(HandedOver)
     /// New tables are current: go and enter them, even if idle.
     case tablesPublished
+    case identity(IdentityLetter)
+    /// Counted once for this worker.
+    case revocations(RevocationList)
+    /// Peers are judged by other roots now; the identities' letters follow.
+    case rootsChanged
     case drain(until: Nanoseconds)
 }

@@ -59,6 +59,8 @@ public enum Counter: UInt8, Sendable, CaseIterable {
     case accessRefusedRule, accessRefusedNoRule, accessRefusedNotHTTP, accessRefusedAmbiguousPath, accessRefusedRevoked
     case accessAudited
     case accessEnded
+    // Own identities
+    case identityKeysMade, identityActive, identityRefused, identityExpired
     // The worker itself
     case loopTurns
     case workerBusyNanoseconds
@@ -263,6 +265,10 @@ public enum Counter: UInt8, Sendable, CaseIterable {
             .init(name: "weft_access_audited_total", help: "Requests and opaque connections that passed and that a policy in audit would refuse.")
         case .accessEnded:
             .init(name: "weft_access_ended_total", help: "Requests and opaque connections ended because their caller is denied since.")
+        case .identityKeysMade: .init(name: "weft_identity_keys_total", help: "Key pairs made for workloads of this node.")
+        case .identityActive: .identity("active")
+        case .identityRefused: .identity("refused")
+        case .identityExpired: .identity("expired")
         case .loopTurns:
             .init(name: "weft_worker_loop_turns_total", help: "Turns of the worker's event loop.", workers: .each)
         case .workerBusyNanoseconds:
@@ -308,6 +314,9 @@ extension Counter.Definition {
     }
     fileprivate static func closed(_ direction: StaticString) -> Self {
         family("weft_connections_closed_total", "Downstream connections that have ended.", "direction", direction)
+    }
+    fileprivate static func identity(_ state: StaticString) -> Self {
+        family("weft_identity_certificates_total", "Certificates of workloads of this node, by what became of them.", "state", state)
     }
     fileprivate static func access(_ reason: StaticString) -> Self {
         family("weft_access_refused_total", "Requests and opaque connections refused by policy.", "reason", reason)
