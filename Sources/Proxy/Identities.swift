@@ -123,3 +123,8 @@ func unixSeconds() -> Int64 {
     clock_gettime(CLOCK_REALTIME_COARSE, &now)
     return Int64(now.tv_sec)
 }
+
+extension Worker {
+    /// Seconds since 1970.
+    var unixNow: Int64 { unixSeconds() }
+}
