@@ -4,6 +4,9 @@ import Routing
 
 /// Ports that Weft itself listens on inside pod namespaces (DESIGN §6).
 enum WeftPorts {
+    /// Where the proxy of a meshed pod takes mutual TLS.
+    static let mutualTLS: UInt16 = 15008
+
     static func isInPods(_ port: UInt16) -> Bool { port == 15001 || port == 15006 || port == 15008 }
 }
 

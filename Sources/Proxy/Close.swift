@@ -60,6 +60,9 @@ extension Worker {
         switch connection.pointee.role {
         case .listener:
             poller.forget(connection.pointee.descriptor)
+        case .downstream where connection.pointee.isOnBridge:
+            budget.pointee.connections -= 1
+            shared.socketClosed(on: number)
         case .downstream:
             budget.pointee.connections -= 1
             shared.connectionClosed(on: number)
@@ -77,6 +80,8 @@ extension Worker {
                 connection.pointee.pool = nobody
             }
         }
+        if connection.pointee.bridge != nobody { connections.at(connection.pointee.bridge).pointee.bridge = nobody }
+        connection.pointee.bridge = nobody
         connection.pointee.stage = .dead
         leavePipe(connection)
         deadlines.remove(index)

@@ -10,6 +10,7 @@ import Upstream
 extension Worker {
     /// A socket in the namespace the target needs: from the stock, or, when that is empty, from the next delivery.
     mutating func openUpstream(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace) {
+        if exchange.pointee.target.wire == .bridged { return bridgeUpstream(number, exchange, connection) }
         let key = shelf(for: exchange.pointee.target)
         // Who waits already goes first.
         if !stock.hasMatch(key), let socket = stock.take(key, now: now) {
@@ -93,6 +94,7 @@ extension Worker {
             let code = clinux_socket_error(upstream.pointee.descriptor)
             return fail(number, .connect(errno: code == 0 ? ECONNREFUSED : code))
         }
+        if upstream.pointee.isOnBridge && !upstream.pointee.bridgeIsOpen { return }
         let connection = connections.at(exchange.pointee.downstream)
         deadlines.clear(index)
         settlePending(number, exchange, connection)

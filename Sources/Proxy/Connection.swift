@@ -55,7 +55,7 @@ struct ListenerKind: Equatable {
 /// progress needs lives in `Exchange`, and memory for bytes exists while bytes wait.
 struct Connection: ~Copyable {
     let descriptor: Int32
-    let role: Role
+    var role: Role
     var stage: Stage
     /// The kernel may have bytes (or the end) for us: set by an edge, cleared by a short read.
     var canRead = false
@@ -82,6 +82,13 @@ struct Connection: ~Copyable {
     var exchange = nobody
     /// HTTP/2: the session.
     var session = nobody
+    /// An end of a bridge; `bridge` is the other one while it lives.
+    var isOnBridge = false
+    var bridge = nobody
+    /// Bridge, near end: what it leads to has been reached.
+    var bridgeIsOpen = false
+    /// Bridge: the far end's stream was reset, so the end of what is read here is no end in order.
+    var bridgeBroke = false
     /// HTTP/2: waits among the worker's writers.
     var writesLater = false
     /// Buffer memory charged to the pod.

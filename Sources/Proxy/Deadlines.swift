@@ -74,7 +74,12 @@ extension Worker {
     }
 
     mutating func relayExpired(_ number: UInt32) {
-        if exchanges.at(number).pointee.reach == .socket { fail(number, .noSocket(errno: ETIMEDOUT)) } else { relayFailed(number) }
+        switch exchanges.at(number).pointee.reach {
+        case .socket: fail(number, .noSocket(errno: ETIMEDOUT))
+        case .session: fail(number, .connectTimeout)
+        case .connecting where exchanges.at(number).pointee.upstreamStream != 0: fail(number, .connectTimeout)
+        case .nothing, .connecting, .connected: relayFailed(number)
+        }
     }
 
     private mutating func exchangeExpired(_ number: UInt32) {

@@ -164,24 +164,30 @@ extension Worker {
                 upstream.pointee.canRead = false
                 return false
             }
-            var reason = DecisionReason.clientSilent        // the server has ended or failed
-            if count > 0 {
-                switch ServerBytes(judging: UnsafeRawBufferPointer(rebasing: memory[..<count])) {
-                // An HTTP/2 server need not wait for its client's preface (RFC 9113, 3.4); what it says is for a client that we do not know yet.
-                case .http2: return false
-                // It has given up waiting for a request. That is passed on, and is no reason to expect it from the next.
-                case .http1: break
-                case .other:
-                    reason = .serverFirst
-                    if let key = memoryKey(of: connection) {
-                        if shared.serverFirst.knows(key, now: now) { reason = .remembered }
-                        shared.serverFirst.remember(key, until: after(milliseconds: limits.serverFirstMilliseconds))
-                    }
+            // Less than nothing: the server has ended or failed.
+            return settles(UnsafeRawBufferPointer(rebasing: memory[..<max(count, 0)]), connection)
+        }
+    }
+
+    /// Whether what a server has said, or its end when that is nothing, settles what its client speaks that has not been understood yet.
+    mutating func settles(_ said: UnsafeRawBufferPointer, _ connection: ConnectionPlace) -> Bool {
+        var reason = DecisionReason.clientSilent
+        if !said.isEmpty {
+            switch ServerBytes(judging: said) {
+            // An HTTP/2 server need not wait for its client's preface (RFC 9113, 3.4); what it says is for a client that we do not know yet.
+            case .http2: return false
+            // It has given up waiting for a request. That is passed on, and is no reason to expect it from the next.
+            case .http1: break
+            case .other:
+                reason = .serverFirst
+                if let key = memoryKey(of: connection) {
+                    if shared.serverFirst.knows(key, now: now) { reason = .remembered }
+                    shared.serverFirst.remember(key, until: after(milliseconds: limits.serverFirstMilliseconds))
                 }
             }
-            decided(connection, .tcp, reason)
-            return true
         }
+        decided(connection, .tcp, reason)
+        return true
     }
 
     /// Opens the upstream at once where the server has lately spoken first.

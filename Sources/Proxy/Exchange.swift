@@ -29,7 +29,7 @@ enum Reach: UInt8 {
     case session
     /// Queued for a stock socket.
     case socket
-    /// connect() is under way.
+    /// connect() is under way, or CONNECT is not answered yet.
     case connecting
     /// Connected.
     case connected
@@ -72,6 +72,8 @@ struct Exchange: ~Copyable {
     var resetCode = HTTP2Code.cancel
     /// Its heads have made it a tunnel: content until either side closes.
     var isTunnel = false
+    /// Opaque: the stream is gone, by a reset or with its session; what it has brought is still on its way to the socket.
+    var streamIsGone = false
     /// When a gRPC client gives up, by its `grpc-timeout`; 0: never.
     var giveUpAt: Nanoseconds = 0
     /// Content bytes of a stream's request so far.
@@ -89,7 +91,8 @@ struct Exchange: ~Copyable {
     var requestIsEnded = false
     /// Content goes to an HTTP/1 upstream in chunks of our own.
     var requestIsChunked = false
-    /// What the client of a tunnel to be has sent before it was one.
+    /// What the client of a tunnel to be has sent before it was one; of an opaque connection, what its server has said before it is known
+    /// what the client speaks.
     var early = ByteQueue(capacityMax: WorkerSizes.outputBytesMax)
     /// Chance for the identifiers that the request gets: every attempt shows the same.
     var chance: (UInt64, UInt64, UInt64) = (0, 0, 0)
@@ -205,6 +208,14 @@ struct Target {
     var source: IPAddress?
     /// The endpoint's slot; `nobody` when the destination is no endpoint the mesh knows.
     var slot = nobody
+    /// How it travels there.
+    var wire = Wire.plain
+    /// By mutual TLS: the number of the calling pod's identity, and a hash of the name the other end must show.
+    var identity: UInt32 = 0
+    var expected: UInt64 = 0
+
+    /// The port of the connection itself.
+    var wirePort: UInt16 { wire == .secure ? WeftPorts.mutualTLS : port }
 }
 
 typealias ExchangePlace = UnsafeMutablePointer<Exchange>

@@ -58,6 +58,9 @@ extension Refusal {
         case .upstream(.streamReset): Verdict(status: 502, reason: "upstream-reset", flags: .upstreamRemoteReset)
         case .upstream(.notHTTP2): Verdict(status: 502, reason: "upstream-not-http2", flags: .upstreamProtocolError)
         case .upstream(.settingsTimeout): Verdict(status: 504, reason: "upstream-settings-timeout", flags: .upstreamConnectionFailure)
+        case .upstream(.noIdentity): Verdict(status: 503, reason: "no-identity", flags: .upstreamConnectionFailure)
+        case .upstream(.notSecured): Verdict(status: 503, reason: "upstream-not-secured", flags: .upstreamConnectionFailure)
+        case .upstream(.tunnelRefused): Verdict(status: 403, reason: "upstream-tunnel-refused", flags: .unauthorized)
         case .badReply(let fault): Verdict(status: 502, reason: fault.reason, flags: .upstreamProtocolError, isUpstreams: true)
         case .requestBodyTimeout: Verdict(status: 408, reason: "body-timeout", flags: .streamIdleTimeout)
         case .deadlinePassed: Verdict(status: 504, reason: "deadline-exceeded", flags: .upstreamRequestTimeout)
@@ -72,6 +75,7 @@ extension Worker {
     mutating func fail(_ number: UInt32, _ failure: UpstreamFailure) {
         let exchange = exchanges.at(number)
         let connection = connections.at(exchange.pointee.downstream)
+        if exchange.pointee.account.isBridge { return bridgeFailed(number, exchange, connection, .upstream(failure)) }
         settlePending(number, exchange, connection)
         releaseUpstream(exchange, mayRest: false)
         exchange.pointee.lease = nil
@@ -140,6 +144,7 @@ extension Worker {
         let exchange = exchanges.at(number)
         let index = exchange.pointee.downstream
         let connection = connections.at(index)
+        if exchange.pointee.account.isBridge { return bridgeFailed(number, exchange, connection, refusal) }
         let verdict = refusal.verdict
         ledger.countRefusal(refusal)
         if exchange.pointee.downstreamStream != 0 { return answerStream(number, exchange, connection, refusal, verdict) }

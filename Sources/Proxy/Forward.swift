@@ -37,6 +37,11 @@ extension Worker {
         ledger.describe(exchange, connection, route, tables, caller: callerAddress(of: connection, like: exchange.pointee.target.address))
         guard mayDispatch(number, connection) else { return answer(number, .denied(.rule)) }
         if exchange.pointee.passesContent { return dispatchContent(number, exchange, connection, route, message, mayReuse: mayReuse) }
+        if exchange.pointee.target.wire == .secure {
+            // The pod that it goes to has joined the mesh since its head was written.
+            guard exchange.pointee.isRelay else { return answer(number, .upstream(.refusedStream)) }
+            return requestStream(number, exchange, connection, message)
+        }
         if mayReuse, let upstream = lease(number, exchange, connection) {
             sendReused(number, exchange, upstream, message)
         } else {
@@ -46,7 +51,10 @@ extension Worker {
 
     func poolKey(_ target: Target, callingPod: UInt32) -> PoolKey {
         var key = PoolKey(
-            namespacePod: target.socketPod, callingPod: callingPod, addressHigh: target.address.high, addressLow: target.address.low, port: target.port)
+            namespacePod: target.socketPod, callingPod: callingPod, addressHigh: target.address.high, addressLow: target.address.low, port: target.wirePort)
+        key.wire = target.wire
+        key.identity = target.identity
+        key.expected = target.expected
         if let source = target.source {
             key.sourceHigh = source.high
             key.sourceLow = source.low

@@ -110,8 +110,13 @@ extension Worker {
         if head.authority.isEmpty { destinationText.write(connection.pointee.address, port: connection.pointee.port) }
         return peerText.withBytes { peer in
             destinationText.withBytes { destination in
-                body(RequestForwarding(
-                    peerAddress: peer, destination: destination, random: exchange.pointee.chance, keepsUpgrade: exchange.pointee.asksForUpgrade))
+                var forwarding = RequestForwarding(
+                    peerAddress: peer, destination: destination, random: exchange.pointee.chance, keepsUpgrade: exchange.pointee.asksForUpgrade)
+                guard exchange.pointee.target.wire == .secure else { return body(forwarding) }
+                return DestinationText(port: exchange.pointee.target.port, protocol: applicationProtocol(exchange)).withBytes { text in
+                    forwarding.weftDestination = text
+                    return body(forwarding)
+                }
             }
         }
     }

@@ -19,6 +19,8 @@ struct ExchangeAccount {
     /// The other side of the upstream connection is that node's Weft proxy.
     var isBehindPeer = false
     var wasOpened = false
+    /// The far side of a bridge: what passes there is counted on its near side.
+    var isBridge = false
 }
 
 /// A label set by the address of its record's first text, which is unique within a generation. Direct-mapped: a collision costs one interning.
@@ -245,6 +247,9 @@ struct Ledger: ~Copyable {
         case .endedBeforeReply, .endedInReply, .streamReset: count(.upstreamFailureReset)
         case .replyTimeout, .settingsTimeout: count(.upstreamFailureTimeout)
         case .malformedReply, .refusedStream, .notHTTP2: count(.upstreamFailureOther)
+        case .noIdentity: count(.upstreamFailureNoIdentity)
+        case .notSecured: count(.upstreamFailureNotSecured)
+        case .tunnelRefused: count(.upstreamFailureTunnelRefused)
         }
     }
 

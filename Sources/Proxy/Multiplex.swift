@@ -18,7 +18,7 @@ extension Worker {
         if sessionTable.wantsOpening(key, now: now) { openSession(target, pod: pod, key, isDeclared: isDeclared) }
     }
 
-    private mutating func awaitStream(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace, _ key: PoolKey) {
+    mutating func awaitStream(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace, _ key: PoolKey) {
         let budget = pods.budgets.base + Int(connection.pointee.pod)
         guard Int(budget.pointee.pendingRequests) < limits.pendingRequestsPerPodMax else { return answer(number, .pendingBudgetSpent) }
         exchange.pointee.seen = .nothing
@@ -26,11 +26,14 @@ extension Worker {
         ledger.showPending(1, of: budget.pointee.slot)
         exchange.pointee.reach = .session
         sessionTable.wait(number, for: key, first: exchange.pointee.refusals > 0)
+        if exchange.pointee.isRelay { deadlines.set(exchange.pointee.downstream, at: after(milliseconds: limits.connectMilliseconds * 2)) }
     }
 
     /// Puts what is held of the request on a stream of the session, which the table has taken for it.
     private mutating func submit(_ number: UInt32, _ exchange: ExchangePlace, _ place: UInt32, _ message: Message) {
         let session = sessions.at(place)
+        if exchange.pointee.isRelay { return submitConnect(number, exchange, place, session) }
+        if session.pointee.isForeign { return leadOverBridge(number, exchange, place, message) }
         if exchange.pointee.asksForUpgrade, !session.pointee.codec.hasHeardSettings {
             // Whether the server takes it on a stream, only its SETTINGS tell (RFC 8441, 3).
             let key = sessionTable.key(of: place)
@@ -52,8 +55,7 @@ extension Worker {
         }
         if let refusal { return notSubmitted(number, exchange, place, refusal) }
         let index = session.pointee.connection
-        exchange.pointee.upstream = index
-        exchange.pointee.upstreamStream = stream
+        joinUpstream(number, exchange, session, stream)
         if exchange.pointee.asksForUpgrade || exchange.pointee.method == .connect {
             // The head has not ended the stream, even if nothing follows it. An HTTP/1 client's side ends with its connection's.
             if exchange.pointee.downstreamStream == 0 {
@@ -65,14 +67,6 @@ extension Worker {
         exchange.pointee.reach = .connected
         exchange.pointee.seen = exchange.pointee.hasBody ? .body : .head
         exchange.pointee.requestBytes &+= UInt64(head.byteCount)
-        let first = session.pointee.firstExchange
-        exchange.pointee.nextOfUpstream = first
-        exchange.pointee.previousOfUpstream = nobody
-        if first != nobody { exchanges.at(first).pointee.previousOfUpstream = number }
-        session.pointee.firstExchange = number
-        session.pointee.exchangeCount += 1
-        ledger.count(.http2StreamsUpstream)
-        ledger.raise(.http2StreamsOpenUpstream)
         if !content.isEmpty {
             guard session.pointee.codec.append(stream, content) == content.count else { return answer(number, .bufferBudgetSpent) }
             if isEnded { session.pointee.codec.end(stream) }
@@ -84,8 +78,29 @@ extension Worker {
         again(connections.at(index), index)
     }
 
+    /// The exchange has a stream of the session.
+    mutating func joinUpstream(_ number: UInt32, _ exchange: ExchangePlace, _ session: SessionPlace, _ stream: Int32) {
+        exchange.pointee.upstream = session.pointee.connection
+        exchange.pointee.upstreamStream = stream
+        let first = session.pointee.firstExchange
+        exchange.pointee.nextOfUpstream = first
+        exchange.pointee.previousOfUpstream = nobody
+        if first != nobody { exchanges.at(first).pointee.previousOfUpstream = number }
+        session.pointee.firstExchange = number
+        session.pointee.exchangeCount += 1
+        ledger.count(.http2StreamsUpstream)
+        ledger.raise(.http2StreamsOpenUpstream)
+    }
+
+    /// The proxy at the other end knows no requests, or not this one: it gets a connection of its own, led through a CONNECT stream.
+    private mutating func leadOverBridge(_ number: UInt32, _ exchange: ExchangePlace, _ place: UInt32, _ message: Message) {
+        leaveStream(of: place)
+        exchange.pointee.target.wire = .bridged
+        sendAsContent(number, exchange, connections.at(exchange.pointee.downstream), message, mayReuse: true)
+    }
+
     /// The session has no stream for it after all.
-    private mutating func notSubmitted(_ number: UInt32, _ exchange: ExchangePlace, _ place: UInt32, _ refusal: HTTP2Refusal) {
+    mutating func notSubmitted(_ number: UInt32, _ exchange: ExchangePlace, _ place: UInt32, _ refusal: HTTP2Refusal) {
         let connection = connections.at(exchange.pointee.downstream)
         switch refusal {
         case .headTooLarge:
@@ -95,6 +110,7 @@ extension Worker {
             // The upgrade is HTTP/1.1's own where the server knows no other.
             leaveStream(of: place)
             exchange.pointee.wantsStream = false
+            if exchange.pointee.target.wire == .secure { exchange.pointee.target.wire = .bridged }
             sendAsHTTP1(number, exchange, connection, .held, mayReuse: true)
         case .noMoreStreams, .draining:
             if refusal == .draining { _ = sessionTable.retire(place) }

@@ -21,8 +21,13 @@ extension Worker {
         passInput(connection, number, exchange)
         // Waiting for a socket is no opaque connection's rest.
         if exchange.pointee.reach == .socket { return deadlines.set(index, at: after(milliseconds: limits.connectMilliseconds)) }
+        if exchange.pointee.reach == .session || exchange.pointee.upstreamStream != 0 && exchange.pointee.reach == .connecting {
+            return deadlines.set(index, at: after(milliseconds: limits.connectMilliseconds * 2))
+        }
         relayHasMoved(exchange)
         guard exchange.pointee.reach == .connected else { return }
+        passEarlyReply(exchange)
+        if exchange.pointee.upstreamStream != 0 || exchange.pointee.streamIsGone { return again(connection, index) }
         let upstream = connections.at(exchange.pointee.upstream)
         if upstream.pointee.canRead { again(upstream, exchange.pointee.upstream) }
         if connection.pointee.canRead || connection.pointee.sawEnd { again(connection, index) }
@@ -56,7 +61,11 @@ extension Worker {
         guard !connection.pointee.input.isEmpty else { return }
         let bytes = connection.pointee.input.readable
         exchange.pointee.requestBytes &+= UInt64(bytes.count)
-        if exchange.pointee.reach == .connected {
+        if exchange.pointee.reach == .connected, exchange.pointee.upstreamStream != 0 {
+            let upstream = connections.at(exchange.pointee.upstream)
+            ledger.relayMoved(exchange, fromDownstream: true, bytes: UInt64(bytes.count))
+            _ = pass(bytes, ends: false, to: exchange.pointee.upstreamStream, upstream, exchange.pointee.upstream)
+        } else if exchange.pointee.reach == .connected, exchange.pointee.upstream != nobody {
             let upstream = connections.at(exchange.pointee.upstream)
             if exchange.pointee.isRelay { ledger.relayMoved(exchange, fromDownstream: true, bytes: UInt64(bytes.count)) }
             if !write(bytes, to: upstream) { relayRefused(upstream, exchange.pointee.upstream) }
@@ -102,6 +111,7 @@ extension Worker {
             if connection.pointee.wasReset { relayFailed(number) }
             return
         }
+        if exchange.pointee.upstreamStream != 0 || exchange.pointee.streamIsGone { return relayToStream(connection, index, exchange) }
         let isDownstream = connection.pointee.role == .downstream
         let otherIndex = isDownstream ? exchange.pointee.upstream : exchange.pointee.downstream
         let other = connections.at(otherIndex)
@@ -180,7 +190,7 @@ extension Worker {
         if wasReset { connection.pointee.wasReset = true }
     }
 
-    private mutating func account(_ exchange: ExchangePlace, isDownstream: Bool, _ count: Int) {
+    mutating func account(_ exchange: ExchangePlace, isDownstream: Bool, _ count: Int) {
         if isDownstream { exchange.pointee.requestBytes &+= UInt64(count) } else { exchange.pointee.replyBytes &+= UInt64(count) }
         if exchange.pointee.isRelay { ledger.relayMoved(exchange, fromDownstream: isDownstream, bytes: UInt64(count)) }
         relayHasMoved(exchange)
@@ -192,7 +202,7 @@ extension Worker {
         let connection = connections.at(exchange.pointee.downstream)
         // Its first bytes wait to be understood, and not for hours.
         if connection.pointee.stage == .detecting && !connection.pointee.input.isEmpty { return }
-        let isReset = connection.pointee.wasReset
+        let isReset = connection.pointee.wasReset || exchange.pointee.streamIsGone
             || exchange.pointee.upstream != nobody && connections.at(exchange.pointee.upstream).pointee.wasReset
         deadlines.set(exchange.pointee.downstream, at: after(milliseconds: isReset ? limits.lingerMilliseconds : limits.relayIdleMilliseconds))
     }
@@ -256,7 +266,10 @@ extension Worker {
             exchange,
             downstream.pointee.wasReset ? .downstreamConnectionTermination : upstreamWasReset ? .upstreamConnectionTermination : .streamIdleTimeout,
             now: now)
-        if upstreamIndex != nobody {
+        if exchange.pointee.upstreamStream != 0 {
+            exchange.pointee.resetCode = .connectError
+            releaseUpstream(exchange, mayRest: false)
+        } else if upstreamIndex != nobody {
             exchange.pointee.upstream = nobody
             connections.at(upstreamIndex).pointee.exchange = nobody
             resetWhenSent(connections.at(upstreamIndex), upstreamIndex)
@@ -266,7 +279,7 @@ extension Worker {
     }
 
     /// Resets the connection as soon as what was said to it has left the kernel: a reset takes with it what has not.
-    private mutating func resetWhenSent(_ connection: ConnectionPlace, _ index: UInt32) {
+    mutating func resetWhenSent(_ connection: ConnectionPlace, _ index: UInt32) {
         // With bytes of ours waiting it has taken none for long enough.
         let isStuck = !connection.pointee.output.isEmpty || connection.pointee.hasPipedOutput
         let unsent = isStuck || connection.pointee.wasReset ? 0 : clinux_unsent(connection.pointee.descriptor)

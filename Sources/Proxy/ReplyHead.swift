@@ -32,7 +32,7 @@ extension Worker {
                 if consumed < count { _ = upstream.pointee.input.append(UnsafeRawBufferPointer(rebasing: bytes[consumed...])) }
                 paceReply(exchange, connection, wasFull: count == wanted)
             case .wouldBlock: upstream.pointee.canRead = false
-            case .ended: return replyEnded(number)
+            case .ended: return upstream.pointee.bridgeBroke ? replyBroke(number) : replyEnded(number)
             case .failed: return replyBroke(number)
             }
         } else {
@@ -46,7 +46,7 @@ extension Worker {
                 upstream.pointee.input.consume(consumed)
                 upstream.pointee.input.releaseIfEmpty()
             case .wouldBlock: upstream.pointee.canRead = false
-            case .ended: return replyEnded(number)
+            case .ended: return upstream.pointee.bridgeBroke ? replyBroke(number) : replyEnded(number)
             case .failed: return replyBroke(number)
             }
         }

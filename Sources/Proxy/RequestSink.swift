@@ -121,13 +121,19 @@ extension Worker {
 
     // MARK: Attempts
 
-    /// One attempt of a request that passes as content: on a stream where the upstream speaks HTTP/2, else on an HTTP/1 connection.
+    /// One attempt of a request that passes as content: on a stream where the upstream speaks HTTP/2 or is another node's proxy, else on an HTTP/1
+    /// connection.
     mutating func dispatchContent(
         _ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace, _ route: Route, _ message: Message, mayReuse: Bool
     ) {
         exchange.pointee.upstreamIsOver = false
         exchange.pointee.isDeclaredHTTP2 = isDeclaredHTTP2(route)
-        exchange.pointee.wantsStream = exchange.pointee.isDeclaredHTTP2
+        sendAsContent(number, exchange, connection, message, mayReuse: mayReuse)
+    }
+
+    /// The same for a target that has been chosen.
+    mutating func sendAsContent(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace, _ message: Message, mayReuse: Bool) {
+        exchange.pointee.wantsStream = exchange.pointee.target.wire == .secure || exchange.pointee.isDeclaredHTTP2
             || exchange.pointee.downstreamStream != 0 && !isHTTP1Only(exchange.pointee.target)
         if exchange.pointee.wantsStream {
             requestStream(number, exchange, connection, message)

@@ -112,7 +112,7 @@ extension Worker {
     /// In which pod's namespace the upstream socket must live, and whose address it shows.
     ///
     /// Inbound: in the pod itself, showing the peer. To a pod of this node: straight into that pod's namespace, showing the caller, with no
-    /// second hop. Anything else: from the calling pod's namespace, plain.
+    /// second hop. Anything else: from the calling pod's namespace, a plain socket.
     private func chooseNamespace(_ exchange: ExchangePlace, _ connection: ConnectionPlace) {
         let pod = connection.pointee.pod
         exchange.pointee.target.socketPod = pod

@@ -30,8 +30,12 @@ struct Session: ~Copyable {
     var target = Target()
     /// Place of the pod whose requests it carries.
     var pod = nobody
-    /// The port was declared HTTP/2: the first requests go out with our SETTINGS. Otherwise the server's are awaited.
+    /// The port was declared HTTP/2, or its proxy has agreed to it: the first requests go out with our SETTINGS. Otherwise the server's are awaited.
     var isDeclared = false
+    /// By mutual TLS: the other end is a proxy that knows CONNECT only (HBONE).
+    var isForeign = false
+    /// It waits for the first certificate of the pod that it is opened for.
+    var awaitsIdentity = false
     /// Why it ends; nil: the server has closed it.
     var ending: SessionEnding?
     /// It is lost, and its exchanges are being told.

@@ -15,11 +15,16 @@ extension Worker {
         var fresh = Session(HTTP2Session(.client, workspace, now: now), isServer: false, connection: nobody, now: now)
         fresh.target = target
         fresh.pod = pod
-        fresh.isDeclared = isDeclared
+        fresh.isDeclared = isDeclared || target.wire == .secure
         // There are as many places as for connections; those who wait meet their deadlines.
         guard let token = sessions.insert(fresh) else { return }
         sessionTable.open(token.index, key)
-        let shelf = shelf(for: target)
+        if target.wire == .bridged { return bridgeSession(token.index) }
+        findSocket(token)
+    }
+
+    private mutating func findSocket(_ token: Token) {
+        let shelf = shelf(for: sessions.at(token.index).pointee.target)
         if let socket = stock.take(shelf, now: now) {
             connectSession(token.index, socket)
         } else {
@@ -28,7 +33,7 @@ extension Worker {
         refill(shelf)
     }
 
-    /// Once a second: openings for which the node has made no socket in time are given up, as an exchange's would be.
+    /// Once a second: openings for which the node has made no socket in time, or the authority no certificate, are given up, as an exchange's would be.
     mutating func abandonUnmadeSessions() {
         guard sessionTable.opening > 0 else { return }
         var place: UInt32 = 0
@@ -36,7 +41,7 @@ extension Worker {
             if sessions.isOccupied(place) {
                 let session = sessions.at(place)
                 if !session.pointee.isServer, session.pointee.connection == nobody, isPast(session.pointee.idleSince, milliseconds: limits.connectMilliseconds) {
-                    abandonOpening(place, .noSocket(errno: ETIMEDOUT))
+                    abandonOpening(place, session.pointee.awaitsIdentity ? .noIdentity : .noSocket(errno: ETIMEDOUT))
                 }
             }
             place += 1
@@ -63,7 +68,7 @@ extension Worker {
                 return abandonOpening(place, .connect(errno: -result))
             }
         }
-        var address = target.address.socketAddress(port: target.port)
+        var address = target.address.socketAddress(port: target.wirePort)
         let result = clinux_connect(socket, &address)
         guard result == 0 || result == -EINPROGRESS else {
             close(socket)
@@ -72,22 +77,28 @@ extension Worker {
         var upstream = Connection(descriptor: socket, role: .upstream, stage: .connecting, pod: session.pointee.pod)
         upstream.session = place
         upstream.address = target.address
-        upstream.port = target.port
+        upstream.port = target.wirePort
         guard let token = connections.insert(upstream) else {
             close(socket)
             return abandonOpening(place, .noSocket(errno: EMFILE))
         }
         let connection = connections.at(token.index)
-        session.pointee.connection = token.index
-        connection.pointee.pool = pools.join(sessionTable.key(of: place))
+        giveConnection(place, connection, token.index)
         pods.budgets.base[Int(session.pointee.pod)].connections += 1
         shared.socketOpened(on: number)
         ledger.count(.upstreamConnects)
-        ledger.count(.http2SessionsUpstream)
-        ledger.raise(.http2SessionsOpenUpstream)
         clinux_no_delay(socket)
         guard poller.watch(socket, as: token) else { return dropSession(connection, token.index, .failed(.noSocket(errno: ENOSPC))) }
         deadlines.set(token.index, at: after(milliseconds: limits.connectMilliseconds))
+    }
+
+    /// From here on the session ends with this connection.
+    mutating func giveConnection(_ place: UInt32, _ connection: ConnectionPlace, _ index: UInt32) {
+        sessions.at(place).pointee.connection = index
+        connection.pointee.session = place
+        connection.pointee.pool = pools.join(sessionTable.key(of: place))
+        ledger.count(.http2SessionsUpstream)
+        ledger.raise(.http2SessionsOpenUpstream)
     }
 
     /// The kernel has reported the connecting socket: the session speaks, or has failed.
@@ -96,6 +107,7 @@ extension Worker {
             let code = clinux_socket_error(connection.pointee.descriptor)
             return dropSession(connection, index, .failed(.connect(errno: code == 0 ? ECONNREFUSED : code)))
         }
+        if connection.pointee.isOnBridge && !connection.pointee.bridgeIsOpen { return }
         let place = connection.pointee.session
         connection.pointee.stage = .multiplexing
         deadlines.set(index, at: after(milliseconds: limits.connectMilliseconds))

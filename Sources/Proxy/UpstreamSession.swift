@@ -10,28 +10,35 @@ extension Worker {
         switch event {
         case .head(_, let owner, let bytes, let ends):
             guard owner != 0 else { return }
+            if exchanges.at(owner - 1).pointee.isRelay { return connectAnswered(owner - 1, bytes, ends: ends) }
             takeReplyHead(owner - 1, bytes, ends: ends)
         case .interim(_, let owner, let bytes):
-            if owner != 0, admitsInterim(owner - 1) { passInterimHead(owner - 1, bytes) }
+            if owner != 0, !exchanges.at(owner - 1).pointee.isRelay, admitsInterim(owner - 1) { passInterimHead(owner - 1, bytes) }
         case .data(let stream, let owner, let content, let ends):
             guard owner != 0 else { return session.pointee.codec.consumed(stream, content.count) }
+            if exchanges.at(owner - 1).pointee.isRelay { return streamSpoke(owner - 1, content, ends: ends) }
             takeReplyContent(owner - 1, stream, content, ends: ends, session)
         case .ended(_, let owner):
             guard owner != 0 else { return }
+            if exchanges.at(owner - 1).pointee.isRelay { return streamSpoke(owner - 1, UnsafeRawBufferPointer(start: nil, count: 0), ends: true) }
             exchanges.at(owner - 1).pointee.upstreamIsOver = true
             _ = passReplyContent(owner - 1, UnsafeRawBufferPointer(start: nil, count: 0), ends: true)
         case .trailers(_, let owner, let bytes):
             guard owner != 0 else { return }
+            // Behind a tunnel fields mean nothing, but that it ends.
+            if exchanges.at(owner - 1).pointee.isRelay { return streamSpoke(owner - 1, UnsafeRawBufferPointer(start: nil, count: 0), ends: true) }
             exchanges.at(owner - 1).pointee.upstreamIsOver = true
             passReplyTrailers(owner - 1, bytes)
         case .reset(_, let owner, let code, let wasProcessed):
             ledger.count(.http2ResetsReceivedUpstream)
             guard owner != 0 else { return }
+            if exchanges.at(owner - 1).pointee.isRelay { return connectStreamGone(owner - 1, code, wasProcessed: wasProcessed) }
             // A reply that breaks off is no whole one, whatever its server calls it.
             exchanges.at(owner - 1).pointee.resetCode = code == .noError ? .internalError : code
             streamWasReset(owner - 1, wasProcessed: wasProcessed)
         case .refused(_, let owner, let fault, _):
             guard owner != 0 else { return }
+            if exchanges.at(owner - 1).pointee.isRelay { return connectStreamGone(owner - 1, .protocolError, wasProcessed: true) }
             exchanges.at(owner - 1).pointee.upstreamIsOver = true
             exchanges.at(owner - 1).pointee.requestIsEnded = true
             replyWasRefused(owner - 1, fault)
@@ -101,7 +108,9 @@ extension Worker {
         charge(connection)
         let place = connection.pointee.session
         if sessionTable.hasWaiters(place) { serveWaiters(place) }
-        guard session.pointee.codec.isDraining, session.pointee.exchangeCount == 0, !session.pointee.codec.wantsWrite, connection.pointee.output.isEmpty
+        // A tunnel that has ended may still have to say what it was given.
+        guard session.pointee.codec.isDraining, session.pointee.exchangeCount == 0, session.pointee.codec.openStreams == 0,
+            !session.pointee.codec.wantsWrite, connection.pointee.output.isEmpty
         else { return }
         dropSession(connection, index, .retired)
     }
@@ -114,7 +123,7 @@ extension Worker {
         if session.pointee.blockedSince != 0, isPast(session.pointee.blockedSince, milliseconds: limits.stallMilliseconds) {
             return dropSession(connection, index, .failed(.endedBeforeReply(peerMayHaveSeen: .body, reused: true)))
         }
-        if session.pointee.exchangeCount == 0 {
+        if session.pointee.exchangeCount == 0 && session.pointee.codec.openStreams == 0 {
             guard isPast(session.pointee.idleSince, milliseconds: limits.sessionRestMilliseconds) else { return session.pointee.codec.shrink() }
             return retireIdle(connection, index, session)
         }
@@ -134,6 +143,12 @@ extension Worker {
     /// Nobody has needed it for a while: it says so and closes.
     private mutating func retireIdle(_ connection: ConnectionPlace, _ index: UInt32, _ session: SessionPlace) {
         ledger.count(.http2RetiredIdle)
+        retireSession(connection, index, session)
+    }
+
+    /// The session takes no more streams, says so, and closes behind its last.
+    mutating func retireSession(_ connection: ConnectionPlace, _ index: UInt32, _ session: SessionPlace) {
+        guard !session.pointee.codec.isDraining else { return }
         ledger.count(.http2GoAwaysSentUpstream)
         _ = sessionTable.retire(connection.pointee.session)
         session.pointee.codec.beginDrain()
@@ -145,7 +160,9 @@ extension Worker {
     /// The server has closed the connection, or it broke.
     mutating func upstreamSessionEnded(_ connection: ConnectionPlace, _ index: UInt32) {
         let session = sessions.at(connection.pointee.session)
-        if !session.pointee.codec.hasHeardSettings { return dropSession(connection, index, .notSpoken(hasAnswered: false)) }
+        if !session.pointee.codec.hasHeardSettings, session.pointee.target.wire != .secure {
+            return dropSession(connection, index, .notSpoken(hasAnswered: false))
+        }
         if !session.pointee.codec.isDraining { ledger.count(.http2RetiredPeerClosed) }
         drop(connection, index)
     }
@@ -201,6 +218,7 @@ extension Worker {
 
     private mutating func streamWasLost(_ number: UInt32, _ session: SessionPlace) {
         let exchange = exchanges.at(number)
+        if exchange.pointee.isRelay { return connectStreamGone(number, .connectError, wasProcessed: true) }
         exchange.pointee.upstreamIsOver = true
         if exchange.pointee.replyHasBegun { return fail(number, .endedInReply) }
         switch session.pointee.ending {

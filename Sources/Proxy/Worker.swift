@@ -37,6 +37,7 @@ struct Worker: ~Copyable {
     var pools: PoolTable
     var sessionTable: SessionTable
     var http1Memory = HTTP1Memory()
+    var wireMemory = WireMemory()
     var stock = SocketStock()
     var stockChannel: ControlSocket
     /// Shelves that have both sockets and waiters; see Connect.

@@ -21,6 +21,7 @@ public enum Counter: UInt8, Sendable, CaseIterable {
     case http2ResetsSentDownstream, http2ResetsReceivedDownstream, http2ResetsSentUpstream, http2ResetsReceivedUpstream
     case http2GoAwaysSentDownstream, http2GoAwaysReceivedDownstream, http2GoAwaysSentUpstream, http2GoAwaysReceivedUpstream
     case http2RetiredGoAway, http2RetiredIdle, http2RetiredUnanswered, http2RetiredFault, http2RetiredPeerClosed, http2RetiredPodGone
+    case http2RetiredCredentials
     case http2PingsUnanswered
     case http2NotSpoken
     case http2FaultBadPreface, http2FaultSettingsNotFirst, http2FaultFrameTooLarge, http2FaultBadFrameSize, http2FaultWrongStream
@@ -43,7 +44,8 @@ public enum Counter: UInt8, Sendable, CaseIterable {
     // Upstream connections
     case upstreamConnects
     case upstreamFailureRefused, upstreamFailureTimeout, upstreamFailureReset, upstreamFailureUnreachable
-    case upstreamFailureNoSocket, upstreamFailureOther
+    case upstreamFailureNoSocket, upstreamFailureNoIdentity, upstreamFailureNotSecured, upstreamFailureTunnelRefused, upstreamFailureOther
+    case mutualTLSFallbacks
     case upstreamPoolHits
     case upstreamRetiredIdle, upstreamRetiredClosed, upstreamRetiredPodGone
     case upstreamsIdle
@@ -142,6 +144,7 @@ public enum Counter: UInt8, Sendable, CaseIterable {
         case .http2RetiredFault: .retired("fault")
         case .http2RetiredPeerClosed: .retired("peer_closed")
         case .http2RetiredPodGone: .retired("pod_gone")
+        case .http2RetiredCredentials: .retired("credentials")
         case .http2PingsUnanswered:
             .init(name: "weft_http2_pings_unanswered_total", help: "HTTP/2 connections given up because a PING was not answered.")
         case .http2NotSpoken:
@@ -217,7 +220,14 @@ public enum Counter: UInt8, Sendable, CaseIterable {
         case .upstreamFailureReset: .upstreamFailure("reset")
         case .upstreamFailureUnreachable: .upstreamFailure("unreachable")
         case .upstreamFailureNoSocket: .upstreamFailure("no_socket")
+        case .upstreamFailureNoIdentity: .upstreamFailure("no_identity")
+        case .upstreamFailureNotSecured: .upstreamFailure("not_secured")
+        case .upstreamFailureTunnelRefused: .upstreamFailure("tunnel_refused")
         case .upstreamFailureOther: .upstreamFailure("other")
+        case .mutualTLSFallbacks:
+            .init(
+                name: "weft_mtls_fallbacks_total",
+                help: "Attempts sent as they are because the mesh of their node is down and the namespace says failure: open.")
         case .upstreamPoolHits:
             .init(name: "weft_upstream_pool_hits_total", help: "Requests that found an idle upstream connection.")
         case .upstreamRetiredIdle: .upstreamRetired("idle")

@@ -1,5 +1,15 @@
 import EventLoop
 
+/// How what is sent to an endpoint travels.
+public enum Wire: UInt8, Sendable {
+    /// As it is: on this node, or to somebody without a proxy.
+    case plain
+    /// As a stream of a session over mutual TLS with the proxy that guards the endpoint.
+    case secure
+    /// On a connection of its own that is led through such a stream: HTTP towards a proxy that knows CONNECT and nothing else.
+    case bridged
+}
+
 /// Which idle connections may serve which requests: equal keys, and nothing less.
 public struct PoolKey: Equatable, Sendable {
     /// The pod in whose namespace the socket lives.
@@ -10,6 +20,11 @@ public struct PoolKey: Equatable, Sendable {
     public var sourceHigh: UInt64 = 0, sourceLow: UInt64 = 0
     public var addressHigh: UInt64, addressLow: UInt64
     public var port: UInt16
+    public var wire = Wire.plain
+    /// By mutual TLS: the number of the calling pod's identity; 0 otherwise.
+    public var identity: UInt32 = 0
+    /// By mutual TLS: a hash of the identity that the other end must show; an address that changes hands is another destination.
+    public var expected: UInt64 = 0
 
     public init(namespacePod: UInt32, callingPod: UInt32, addressHigh: UInt64, addressLow: UInt64, port: UInt16) {
         self.namespacePod = namespacePod
@@ -19,9 +34,11 @@ public struct PoolKey: Equatable, Sendable {
         self.port = port
     }
 
-    var hash: Int {
+    /// Spreads keys over the places of a table.
+    public var hash: Int {
         var mixed = addressLow ^ addressHigh &* 0x9E37_79B9_7F4A_7C15
         mixed = (mixed ^ UInt64(port) << 48 ^ UInt64(namespacePod) << 24 ^ UInt64(callingPod)) &* 0xFF51_AFD7_ED55_8CCD
+        mixed ^= expected ^ UInt64(identity) << 8 ^ UInt64(wire.rawValue)
         mixed = (mixed ^ mixed >> 32 ^ sourceLow ^ sourceHigh &* 0xC4CE_B9FE_1A85_EC53) &* 0x9E37_79B9_7F4A_7C15
         return Int(truncatingIfNeeded: mixed >> 20)
     }

@@ -36,6 +36,12 @@ public enum UpstreamFailure: Error, Equatable, Sendable {
     case notHTTP2
     /// The server took the connection and has not sent its SETTINGS in time.
     case settingsTimeout
+    /// The calling pod has no certificate that it could show.
+    case noIdentity
+    /// The endpoint's proxy and we could not agree on mutual TLS: one has not believed the other, or the connection broke before.
+    case notSecured
+    /// The endpoint's proxy does not open a tunnel to it for this caller.
+    case tunnelRefused
 
     /// Whether the request may be sent again elsewhere.
     /// - Parameters:
@@ -43,13 +49,13 @@ public enum UpstreamFailure: Error, Equatable, Sendable {
     ///   - hasBody: whether the request has a body.
     public func mayRetry(isIdempotent: Bool, hasBody: Bool) -> Bool {
         switch self {
-        case .connect, .connectTimeout, .noSocket, .refusedBehindPeer, .refusedStream, .settingsTimeout: true
+        case .connect, .connectTimeout, .noSocket, .refusedBehindPeer, .refusedStream, .settingsTimeout, .notSecured: true
         case .endedBeforeReply(peerMayHaveSeen: .nothing, _): true
         // Seen or not, doing an idempotent request twice does what doing it once does; but only a reused connection
         // has an innocent reason to end here. A fresh one that ends says that the request itself kills the server.
         case .endedBeforeReply(peerMayHaveSeen: .head, let reused): reused && isIdempotent && !hasBody
         case .endedBeforeReply(peerMayHaveSeen: .body, _): false
-        case .endedInReply, .replyTimeout, .malformedReply, .streamReset, .notHTTP2: false
+        case .endedInReply, .replyTimeout, .malformedReply, .streamReset, .notHTTP2, .noIdentity, .tunnelRefused: false
         }
     }
 }

@@ -25,6 +25,9 @@ import Testing
             (.settingsTimeout, false, true, true),
             (.streamReset, true, false, false),
             (.notHTTP2, true, false, false),
+            (.notSecured, false, true, true),
+            (.noIdentity, true, false, false),
+            (.tunnelRefused, true, false, false),
         ]
         for (failure, isIdempotent, hasBody, expected) in cases {
             #expect(failure.mayRetry(isIdempotent: isIdempotent, hasBody: hasBody) == expected, "\(failure)")
@@ -66,6 +69,16 @@ import Testing
         PoolKey(namespacePod: pod, callingPod: caller, addressHigh: 0, addressLow: number, port: 80)
     }
 
+    /// The same destination by another way, as somebody else, or expecting somebody else.
+    private static func othersOnTheWire(_ key: PoolKey) -> [PoolKey] {
+        var secure = key, bridged = key, identity = key, expected = key
+        secure.wire = .secure
+        bridged.wire = .bridged
+        identity.identity = 7
+        expected.expected = 7
+        return [secure, bridged, identity, expected]
+    }
+
     @Test func theLastParkedIsLeasedFirst() {
         var pools = PoolTable(connectionCapacity: 64)
         let pool = pools.join(key(1))
@@ -96,6 +109,10 @@ import Testing
         seen.sourceLow = 7
         let step6 = pools.lease(seen)
         #expect(step6 == nil)
+        for other in Self.othersOnTheWire(key(1)) {
+            let leased = pools.lease(other)
+            #expect(leased == nil)
+        }
         let step7 = pools.lease(key(1))
         #expect(step7 == 5)
     }

@@ -131,6 +131,14 @@ static inline int clinux_socket_error(int fd) {
     if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &n)) return errno;
     return e;
 }
+/// A connected pair of stream sockets in this process, non-blocking and close-on-exec; 0 or -errno.
+static inline int clinux_stream_pair(int *near, int *far) {
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends)) return -errno;
+    *near = ends[0];
+    *far = ends[1];
+    return 0;
+}
 /// The next close sends a reset instead of a FIN.
 static inline void clinux_reset_on_close(int fd) {
     struct linger l = {.l_onoff = 1, .l_linger = 0};

@@ -57,6 +57,7 @@ extension SessionState {
         let header = frame.pointee.hd
         switch UInt32(header.type) {
         case NGHTTP2_DATA.rawValue, NGHTTP2_HEADERS.rawValue:
+            if let record = table[header.stream_id], let code = record.pointee.resetBehindQueue, record.pointee.queue.count == 0 { return reset(record, code) }
             guard header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0, let record = table[header.stream_id] else { return }
             record.pointee.sentEnd = true
             record.pointee.waitsSince = 0

@@ -62,6 +62,8 @@ struct StreamRecord {
     // Ending.
     /// We have queued RST_STREAM: nothing of this stream is told any more.
     var isResetting = false
+    /// With what code it is reset as soon as its queue is empty; nil: it is not.
+    var resetBehindQueue: HTTP2Code?
     /// Its owner does not know of the reset yet.
     var tellsReset = false
     /// The stream is gone; it waits to be told.
