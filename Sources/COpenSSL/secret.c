@@ -203,11 +203,14 @@ static int no_password(char *room, int count, int writing, void *pointer) {
 }
 
 EVP_PKEY *copenssl_key_read(int fd, size_t most) {
-    unsigned char *text = OPENSSL_secure_malloc(most);
+    const size_t room = most;
+    unsigned char *text = OPENSSL_secure_malloc(room);
     if (!text) return NULL;
     size_t count = 0;
+    // Not pread, which the proxy's seccomp list does without; whoever shares the descriptor reads from the beginning too.
+    if (lseek(fd, 0, SEEK_SET) != 0) most = 0;
     while (count < most) {
-        ssize_t n = pread(fd, text + count, most - count, (off_t)count);
+        ssize_t n = read(fd, text + count, most - count);
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0) break;
         count += (size_t)n;
@@ -218,6 +221,6 @@ EVP_PKEY *copenssl_key_read(int fd, size_t most) {
     if (bio) key = PEM_read_bio_PrivateKey(bio, NULL, no_password, NULL);
     BIO_free(bio);
     copenssl_leave_vault();
-    OPENSSL_secure_clear_free(text, most);
+    OPENSSL_secure_clear_free(text, room);
     return key;
 }

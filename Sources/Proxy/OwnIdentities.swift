@@ -226,9 +226,11 @@ struct OwnIdentities: ~Copyable {
     private static func contents(_ descriptor: Int32, bytesMax: Int) -> [UInt8]? {
         var bytes = [UInt8](repeating: 0, count: 64 * 1024)
         var count = 0
+        // Not pread, which the proxy's seccomp list does without; whoever shares the descriptor reads from the beginning too.
+        guard lseek(descriptor, 0, SEEK_SET) == 0 else { return nil }
         while true {
             if count == bytes.count { bytes += [UInt8](repeating: 0, count: bytes.count) }
-            let n = bytes.withUnsafeMutableBytes { pread(descriptor, $0.baseAddress! + count, $0.count - count, off_t(count)) }
+            let n = bytes.withUnsafeMutableBytes { Glibc.read(descriptor, $0.baseAddress! + count, $0.count - count) }
             if n < 0 && errno == EINTR { continue }
             guard n >= 0, count + n <= bytesMax else { return nil }
             if n == 0 { break }

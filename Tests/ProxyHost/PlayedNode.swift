@@ -23,11 +23,16 @@ final class PlayedNode {
     private let signals: Int32
     private let counters: Int32
     private let proxy: pid_t
+    /// The agent's number of what was read last from the files; it grows with every reading.
+    private var reading: UInt64 = 0
+    /// Identities whose certificates are not in force yet. The host is ready without them only when it has none.
+    private var awaited: Set<String> = []
+    private var isReady = false
 
     /// Makes channels and shared memory, starts the proxy and tells it everything.
     init(_ options: HostOptions) throws {
         self.options = options
-        let wanted: [Int32] = [SIGTERM, SIGINT, SIGUSR1, SIGCHLD]
+        let wanted: [Int32] = [SIGTERM, SIGINT, SIGUSR1, SIGHUP, SIGCHLD]
         signals = clinux_signal_descriptor(wanted, wanted.count)
         guard signals >= 0 else { throw HostFault(message: "signalfd: errno \(-signals)") }
         let descriptorLimit = clinux_raise_descriptor_limit()
@@ -50,7 +55,9 @@ final class PlayedNode {
             incarnation: 1, workers: options.workers, nodeName: "host",
             descriptorLimit: UInt32(clamping: descriptorLimit), heartbeat: heartbeat, counters: counters))
         clinux_close(heartbeat)
+        try publishIdentities()
         try publishSnapshot()
+        for (index, target) in options.inbound.enumerated() { try addInbound(UInt32(options.listens.count + index + 1), at: target.ip) }
         for (index, listen) in options.listens.enumerated() { try addPod(index, listening: listen.address) }
     }
 
@@ -76,6 +83,67 @@ final class PlayedNode {
             pod: pod, role: .outbound, destinationFrom: .socketName, family: at.ip.isIPv4 ? .ipv4 : .ipv6, listener: listener))
     }
 
+    private func addInbound(_ pod: UInt32, at ip: IPAddress) throws {
+        guard let address = AddressBytes(ip.bytes) else { throw HostFault(message: "a pod address is 16 bytes") }
+        try control.socket.send(PodAdded(pod: pod, namespaceCookie: UInt64(pod), addresses: [address], flags: [.inbound]))
+        let listener = try Self.listen(HostOptions.Address(ip: ip, port: HostOptions.wirePort))
+        defer { clinux_close(listener) }
+        try control.socket.send(ListenerAdded(
+            pod: pod, role: .inbound, destinationFrom: .socketName, family: ip.isIPv4 ? .ipv4 : .ipv6, listener: listener))
+    }
+
+    /// Everything about mutual TLS, in the order in which a new proxy gets it.
+    private func publishIdentities() throws {
+        reading += 1
+        if let path = options.rootsPath {
+            try control.socket.send(TrustBundle(trustDomain: options.trustDomain, generation: reading, roots: try Self.contents(path)))
+        }
+        if let path = options.revocationsPath {
+            let text = try Self.contents(path)
+            let list = clinux_memory_sealed("weft-revocations", text, text.count, true)
+            guard list >= 0 else { throw HostFault(message: "memfd_create: errno \(-list)") }
+            defer { clinux_close(list) }
+            try control.socket.send(Revocations(generation: reading, list: list))
+        }
+        for holder in options.identities {
+            awaited.insert(holder.uri)
+            let files = IdentityFiles(
+                identity: holder.uri, number: reading, chain: try Self.open(holder.chain), key: try Self.open(holder.key))
+            defer { files.closeDescriptors() }
+            try control.socket.send(files)
+        }
+    }
+
+    private static func open(_ path: String) throws -> Int32 {
+        let descriptor = Glibc.open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw HostFault(message: "\(path): errno \(errno)") }
+        return descriptor
+    }
+
+    private static func contents(_ path: String) throws -> [UInt8] {
+        let descriptor = try open(path)
+        defer { clinux_close(descriptor) }
+        var bytes: [UInt8] = [], part = [UInt8](repeating: 0, count: 64 * 1024)
+        while true {
+            let count = read(descriptor, &part, part.count)
+            guard count >= 0 else { throw HostFault(message: "\(path): errno \(errno)") }
+            if count == 0 { return bytes }
+            bytes += part[..<count]
+        }
+    }
+
+    private func heard(_ state: IdentityState) {
+        guard state.state == .active else {
+            return say("weft-proxy-host: \(state.identity) is \(state.state): \(state.reason)\n")
+        }
+        if state.number == reading { awaited.remove(state.identity) }
+        sayReady()
+    }
+
+    private func sayReady() {
+        if isReady && awaited.isEmpty { say("weft-proxy-host: ready\n") }
+    }
+
     /// Serves the proxy until a signal says stop or the proxy ends. The exit code.
     func run() throws -> Int32 {
         let descriptors = [signals, control.socket.descriptor] + stocks.map { $0.socket.descriptor }
@@ -96,6 +164,8 @@ final class PlayedNode {
         switch clinux_next_signal(signals) {
         case SIGUSR1:
             try writeMetrics()
+        case SIGHUP:
+            try publishIdentities()
         case SIGTERM, SIGINT:
             try writeMetrics()
             kill(proxy, SIGTERM)
@@ -117,7 +187,10 @@ final class PlayedNode {
     private func hear() throws {
         guard let message = try control.socket.receive() else { return }
         switch message.kind {
-        case .proxyReady: say("weft-proxy-host: ready\n")
+        case .proxyReady:
+            isReady = true
+            sayReady()
+        case .identityState: heard(try IdentityState(message))
         case .snapshotRefused:
             throw HostFault(message: "the proxy refused the snapshot: \(try SnapshotRefused(message).reason)")
         default: break
@@ -146,7 +219,8 @@ final class PlayedNode {
         if message.kind == .pipesWanted { return try deliverPipes(try PipesWanted(message), on: stock) }
         guard message.kind == .socketsWanted else { return }
         let wanted = try SocketsWanted(message)
-        guard wanted.socketKind == .plain else {
+        // A client's address is one of this machine's here, so a socket that may bind it needs no privilege.
+        guard wanted.socketKind == .plain || !options.inbound.isEmpty else {
             try stock.socket.send(SocketsRefused(pod: wanted.pod, family: wanted.family, socketKind: wanted.socketKind, errorNumber: UInt32(EPERM)))
             return
         }
@@ -158,9 +232,9 @@ final class PlayedNode {
         }
         defer { for socket in sockets { clinux_close(socket) } }
         if sockets.isEmpty {
-            try stock.socket.send(SocketsRefused(pod: wanted.pod, family: wanted.family, socketKind: .plain, errorNumber: UInt32(EMFILE)))
+            try stock.socket.send(SocketsRefused(pod: wanted.pod, family: wanted.family, socketKind: wanted.socketKind, errorNumber: UInt32(EMFILE)))
         } else {
-            try stock.socket.send(SocketsMade(pod: wanted.pod, family: wanted.family, socketKind: .plain, sockets: sockets))
+            try stock.socket.send(SocketsMade(pod: wanted.pod, family: wanted.family, socketKind: wanted.socketKind, sockets: sockets))
         }
     }
 
