@@ -319,6 +319,15 @@ def test_one_that_only_its_client_speaks_in(way):
     assert near.hear(4) == b"fine"
 
 
+@pytest.mark.parametrize("protocol", ["http", "http2", "undeclared"])
+def test_extended_connect_is_offered_at_once(protocol):
+    """In the very first SETTINGS (RFC 8441, 3): a client need not wait for anything else, nor say anything but its preface."""
+    with Proxy([free_port()], protocol) as proxy, Connection.to(proxy.address) as client:
+        found = client.send(PREFACE + settings()).wait()
+        assert not isinstance(found, str) and found.kind == SETTINGS and not found.acknowledges, found
+        assert dict(struct.iter_unpack(">HI", found.payload))[ENABLE_CONNECT_PROTOCOL] == 1
+
+
 def test_a_server_that_knows_no_upgrade():
     """Its plain 200 must not reach the client of an extended CONNECT, to whom it would say that the tunnel is open."""
     with Backend(LOOPBACK, free_port(), lambda asked: ok(b"a page")) as backend, Proxy([backend.port], "http") as proxy:
