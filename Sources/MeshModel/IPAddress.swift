@@ -56,6 +56,24 @@ public struct IPAddress: Sendable, Hashable, Comparable, LosslessStringConvertib
         }
     }
 
+    /// The same from bytes, without a copy on the heap: for what a peer has sent.
+    public init?(text: UnsafeRawBufferPointer) {
+        guard text.count > 1, text.count < Int(INET6_ADDRSTRLEN), !text.contains(0) else { return nil }
+        var bytes: (UInt64, UInt64) = (0, 0)
+        let isIPv6 = text.contains(UInt8(ascii: ":"))
+        let isRead = withUnsafeTemporaryAllocation(byteCount: Int(INET6_ADDRSTRLEN), alignment: 1) { memory in
+            memory.copyMemory(from: text)
+            memory[text.count] = 0
+            return inet_pton(isIPv6 ? AF_INET6 : AF_INET, memory.baseAddress!.assumingMemoryBound(to: CChar.self), &bytes) == 1
+        }
+        guard isRead else { return nil }
+        if isIPv6 {
+            self.init(high: UInt64(bigEndian: bytes.0), low: UInt64(bigEndian: bytes.1))
+        } else {
+            self.init(ipv4: UInt32(bigEndian: UInt32(truncatingIfNeeded: bytes.0)))
+        }
+    }
+
     @inlinable public var isIPv4: Bool { high == 0 && low >> 32 == 0xffff }
 
     /// The IPv4 address as a number in host order; `nil` for IPv6.
