@@ -40,6 +40,11 @@ enum AccessFault {
 extension Worker {
     /// Who is at the other end of a downstream connection.
     func caller(of connection: ConnectionPlace) -> Caller {
+        if connection.pointee.caller != nobody {
+            let proven = callers.at(connection.pointee.caller)
+            return Caller(
+                trustDomain: proven.pointee.trustDomain, namespace: proven.pointee.namespace, serviceAccount: proven.pointee.serviceAccount)
+        }
         guard !connection.pointee.listener.isInbound else { return .unauthenticated }
         // The kernel says in which pod's namespace the socket was made, and the snapshot who that pod is.
         guard let own = pods.anyAddress(of: connection.pointee.pod), let workload = tables.workload(at: own) else { return .unauthenticated }

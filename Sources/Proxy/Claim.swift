@@ -7,7 +7,7 @@ enum WeftPorts {
     /// Where the proxy of a meshed pod takes mutual TLS.
     static let mutualTLS: UInt16 = 15008
 
-    static func isInPods(_ port: UInt16) -> Bool { port == 15001 || port == 15006 || port == 15008 }
+    static func isInPods(_ port: UInt16) -> Bool { port == 15001 || port == 15006 || port == mutualTLS }
 }
 
 // Step 2 of the journey: the original destination, and what the mesh knows about it, decide how the bytes will be read.
@@ -25,6 +25,10 @@ extension Worker {
             ledger.count(.connectionsRefusedOwnPort)
             reset(connection, index)
             return
+        }
+        if connection.pointee.listener.isInbound {
+            if wanted.port == WeftPorts.mutualTLS { return awaitHandshake(connection, index) }
+            if refusesPlaintext(connection) { return reset(connection, index) }
         }
         connection.pointee.stage = .detecting
         let hint = hint(for: connection)
@@ -47,7 +51,8 @@ extension Worker {
     /// Weft's own listeners in a pod are not destinations: forwarding to one would come back to us.
     private func isOurOwn(_ wanted: OriginalDestination, _ connection: ConnectionPlace) -> Bool {
         guard WeftPorts.isInPods(wanted.port) else { return false }
-        return connection.pointee.listener.isInbound || pods.place(at: wanted.address) != nil
+        if connection.pointee.listener.isInbound { return wanted.port != WeftPorts.mutualTLS }
+        return pods.place(at: wanted.address) != nil
     }
 
     /// Whether the client's own word for where it wants to go is asked: only where the address says nothing, or names one pod of a headless service.

@@ -22,6 +22,8 @@ extension Worker {
     mutating func finishClosing(_ connection: ConnectionPlace, _ index: UInt32) {
         let lingers = connection.pointee.inputIsFresh || connection.pointee.canRead
         guard lingers, !connection.pointee.sawEnd, !connection.pointee.isBroken else { return drop(connection, index) }
+        // Behind close_notify nothing is read any more, only dropped: that needs no key.
+        leaveSecure(connection, says: true)
         clinux_end_output(connection.pointee.descriptor)
         connection.pointee.hasShutDown = true
         connection.pointee.stage = .lingering
@@ -46,6 +48,7 @@ extension Worker {
 
     /// Closes with a reset: the peer must not take what it has for the whole.
     mutating func reset(_ connection: ConnectionPlace, _ index: UInt32) {
+        leaveSecure(connection, says: false)
         clinux_reset_on_close(connection.pointee.descriptor)
         drop(connection, index)
     }
@@ -82,6 +85,7 @@ extension Worker {
         }
         if connection.pointee.bridge != nobody { connections.at(connection.pointee.bridge).pointee.bridge = nobody }
         connection.pointee.bridge = nobody
+        leaveSecure(connection, says: true)
         connection.pointee.stage = .dead
         leavePipe(connection)
         deadlines.remove(index)
@@ -103,6 +107,7 @@ extension Worker {
         }
         endSession(connection, index)
         guard connection.pointee.session == nobody else { return }
+        forgetCaller(connection)
         charge(connection)      // what the session had queued is gone with it
         let pod = connection.pointee.pod
         connections.remove(at: index)

@@ -44,7 +44,7 @@ extension Worker {
     private mutating func connect(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace, _ socket: Int32) {
         ledger.count(.stockTaken)
         exchange.pointee.reach = .connecting
-        if exchange.pointee.isRelay {
+        if exchange.pointee.isRelay && exchange.pointee.downstreamStream == 0 {
             relayHasMoved(exchange)
         } else {
             setDeadline(exchange, number, milliseconds: connection.pointee.hasEnded ? limits.halfClosedMilliseconds : limits.replyMilliseconds)
@@ -99,13 +99,15 @@ extension Worker {
         deadlines.clear(index)
         settlePending(number, exchange, connection)
         exchange.pointee.reach = .connected
-        upstream.pointee.stage = exchange.pointee.isRelay ? .relaying : .exchanging
+        let isStreamRelay = exchange.pointee.isRelay && exchange.pointee.downstreamStream != 0
+        upstream.pointee.stage = exchange.pointee.isRelay && !isStreamRelay ? .relaying : .exchanging
         if exchange.pointee.isRelay { relayConnected(exchange, upstream) }
         if exchange.pointee.passesContent {
             guard writeHeld(number, exchange, upstream, .held) else { return }
         } else {
             if !exchange.pointee.isRelay { keepForReplay(exchange, exchange.pointee.unsent.readable) }
             guard sendUnsent(number, exchange, upstream) else { return }
+            if isStreamRelay { openStreamRelay(number, exchange, upstream) }
         }
         if upstream.pointee.canRead { again(upstream, index) }
         if upstream.pointee.output.isEmpty { requestMayContinue(number) }
@@ -115,7 +117,7 @@ extension Worker {
     private mutating func sendUnsent(_ number: UInt32, _ exchange: ExchangePlace, _ upstream: ConnectionPlace) -> Bool {
         let bytes = exchange.pointee.unsent.readable
         if !bytes.isEmpty {
-            switch transmit(upstream.pointee.descriptor, bytes.baseAddress!, count: bytes.count) {
+            switch EventLoop.transmit(upstream.pointee.descriptor, bytes.baseAddress!, count: bytes.count) {
             case .moved(let count):
                 if count < bytes.count { _ = upstream.pointee.output.append(UnsafeRawBufferPointer(rebasing: bytes[count...])) }
             case .wouldBlock:

@@ -15,6 +15,7 @@ enum Role: UInt8 { case listener, downstream, upstream }
 ///
 ///     downstream   detecting ─▶ awaitingHead ◀─▶ exchanging        upstream   connecting ─▶ exchanging ◀─▶ idle
 ///                      └──────▶ relaying    ◀───────┘ (101)                       └───────▶ relaying
+///                  securing ─▶ multiplexing                                       └─▶ securing ─▶ multiplexing
 ///                  any ─▶ flushing ─▶ lingering ─▶ dead                       any ─▶ dead
 enum Stage: UInt8 {
     /// A listener; ends with its pod.
@@ -24,6 +25,8 @@ enum Stage: UInt8 {
     case detecting
     /// Downstream between requests: no exchange; `input` holds a partial head or nothing. Left by `RequestHead`.
     case awaitingHead
+    /// Both: a TLS handshake is under way, or its client's first byte awaited. Left by `Secure`.
+    case securing
     /// Upstream whose connect() is under way; `exchange` is set; nothing was written. Left by `Connect`.
     case connecting
     /// Both: `exchange` is set. Left by `Finish` and `Failures`.
@@ -89,6 +92,10 @@ struct Connection: ~Copyable {
     var bridgeIsOpen = false
     /// Bridge: the far end's stream was reset, so the end of what is read here is no end in order.
     var bridgeBroke = false
+    /// TLS under it; `nobody`: none.
+    var secure = nobody
+    /// Who its peer has proven to be; `nobody`: nothing is proven.
+    var caller = nobody
     /// HTTP/2: waits among the worker's writers.
     var writesLater = false
     /// Buffer memory charged to the pod.

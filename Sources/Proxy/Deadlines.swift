@@ -60,6 +60,7 @@ extension Worker {
         case .exchanging: if connection.pointee.role == .downstream { exchangeExpired(connection.pointee.exchange) }
         case .relaying: if connection.pointee.role == .downstream { relayExpired(connection.pointee.exchange) }
         case .resetting: watchResetting(connection, index)
+        case .securing: securingExpired(connection, index)
         case .connecting:
             if connection.pointee.session != nobody { return dropSession(connection, index, .failed(.connectTimeout)) }
             fail(connection.pointee.exchange, .connectTimeout)

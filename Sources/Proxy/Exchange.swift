@@ -122,6 +122,10 @@ struct Exchange: ~Copyable {
     var replyIsChunked = false
 
     // MARK: Destination
+    /// The port that was asked for, where the connection's own does not say: on port 15008 each stream says it. 0: the connection's.
+    var port: UInt16 = 0
+    /// The calling proxy knows that HTTP/1 is to be spoken.
+    var wantsHTTP1 = false
     var target = Target()
     var attempts: UInt8 = 0
     /// How often a session has given the request back unprocessed; such attempts do not count.

@@ -97,7 +97,7 @@ extension Worker {
             } else {
                 host = exchange.pointee.isRelay ? serverName(in: bytes(of: message, exchange)) : Self.host(in: bytes(of: message, exchange))
             }
-            return dispatchAgain(number, route(connection, host: host), message, mayRepeat: isFromReuse(failure), after: failure)
+            return dispatchAgain(number, route(exchange, connection, host: host), message, mayRepeat: isFromReuse(failure), after: failure)
         }
         answer(number, .upstream(failure))
     }

@@ -18,7 +18,11 @@ extension Worker {
             endTunnelReply(exchange, connection)
             guard hasEndedBothWays(exchange) else { return setDeadline(exchange, number, milliseconds: limits.relayIdleMilliseconds) }
         }
-        ledger.recordRequest(exchange, of: pods.budgets.base[Int(connection.pointee.pod)].slot, now: now)
+        if exchange.pointee.isRelay {
+            ledger.relayClosed(exchange, .none, now: now)
+        } else {
+            ledger.recordRequest(exchange, of: pods.budgets.base[Int(connection.pointee.pod)].slot, now: now)
+        }
         releaseUpstream(exchange, mayRest: exchange.pointee.upstreamKeepsAlive && isInStep)
         let isStream = exchange.pointee.downstreamStream != 0
         end(number, exchange, connection)

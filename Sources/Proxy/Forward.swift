@@ -111,7 +111,7 @@ extension Worker {
     private mutating func sendReused(_ number: UInt32, _ exchange: ExchangePlace, _ index: UInt32, _ message: Message) {
         let upstream = connections.at(index)
         let bytes = self.bytes(of: message, exchange)
-        switch transmit(upstream.pointee.descriptor, bytes.baseAddress!, count: bytes.count) {
+        switch EventLoop.transmit(upstream.pointee.descriptor, bytes.baseAddress!, count: bytes.count) {
         case .moved(let count):
             exchange.pointee.seen = exchange.pointee.hasBody ? .body : .head
             keepForReplay(exchange, bytes)

@@ -39,7 +39,7 @@ extension Worker {
             return
         }
         let wanted = readBytes(connection.pointee.pod, shift: session.pointee.readShift)
-        switch EventLoop.receive(connection.pointee.descriptor, into: receiveMemory, count: wanted) {
+        switch receive(from: connection, into: receiveMemory, count: wanted) {
         case .moved(let count):
             if count < wanted && !connection.pointee.hasEnded { connection.pointee.canRead = false }
             guard let rest = passFrames(connection, index, session, UnsafeRawBufferPointer(start: receiveMemory, count: count)) else { return }
@@ -164,7 +164,7 @@ extension Worker {
         // A session whose exchanges are still ending has said its last word, and its descriptor may be another connection's by now.
         guard connection.pointee.stage == .multiplexing else { return session.pointee.codec.clearGathered() }
         var sent = 0
-        switch transmit(connection.pointee.descriptor, gathered.pieces) {
+        switch transmit(to: connection, gathered.pieces) {
         case .moved(let count): sent = count
         case .wouldBlock: break
         case .ended, .failed:

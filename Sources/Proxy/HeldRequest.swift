@@ -107,11 +107,12 @@ extension Worker {
         var peerText = AddressText()
         var destinationText = AddressText()
         describePeer(connection, &peerText)
-        if head.authority.isEmpty { destinationText.write(connection.pointee.address, port: connection.pointee.port) }
+        if head.authority.isEmpty { destinationText.write(connection.pointee.address, port: wantedPort(exchange, connection)) }
         return peerText.withBytes { peer in
             destinationText.withBytes { destination in
                 var forwarding = RequestForwarding(
                     peerAddress: peer, destination: destination, random: exchange.pointee.chance, keepsUpgrade: exchange.pointee.asksForUpgrade)
+                if connection.pointee.caller != nobody { forwarding.clientCertificate = callers.at(connection.pointee.caller).pointee.forwarded }
                 guard exchange.pointee.target.wire == .secure else { return body(forwarding) }
                 return DestinationText(port: exchange.pointee.target.port, protocol: applicationProtocol(exchange)).withBytes { text in
                     forwarding.weftDestination = text

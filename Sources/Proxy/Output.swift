@@ -9,7 +9,7 @@ extension Worker {
     mutating func write(_ bytes: UnsafeRawBufferPointer, to connection: ConnectionPlace) -> Bool {
         guard let base = bytes.baseAddress, bytes.count > 0 else { return true }
         guard connection.pointee.output.isEmpty else { return queue(bytes, on: connection) }
-        switch transmit(connection.pointee.descriptor, base, count: bytes.count) {
+        switch transmit(to: connection, base, count: bytes.count) {
         case .moved(let count):
             return count == bytes.count || queue(UnsafeRawBufferPointer(rebasing: bytes[count...]), on: connection)
         case .wouldBlock: return queue(bytes, on: connection)
@@ -28,7 +28,7 @@ extension Worker {
     mutating func flush(_ connection: ConnectionPlace, _ index: UInt32) {
         while !connection.pointee.output.isEmpty {
             let bytes = connection.pointee.output.readable
-            switch transmit(connection.pointee.descriptor, bytes.baseAddress!, count: bytes.count) {
+            switch transmit(to: connection, bytes.baseAddress!, count: bytes.count) {
             case .moved(let count):
                 connection.pointee.output.consume(count)
                 // A short send has filled the window: EPOLLOUT will tell.
@@ -83,7 +83,7 @@ extension Worker {
         case .relaying: relayRefused(connection, index)
         case .flushing, .awaitingHead, .detecting: drop(connection, index)
         case .multiplexing: sendFailed(connection, index)
-        case .accepting, .connecting, .idle, .resetting, .lingering, .dead: break
+        case .accepting, .connecting, .securing, .idle, .resetting, .lingering, .dead: break
         }
     }
 }

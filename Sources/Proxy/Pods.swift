@@ -15,6 +15,8 @@ struct PodBudget {
     var pendingRequests: Int32 = 0
     var streams: Int32 = 0
     var idleUpstreams: Int32 = 0
+    /// TLS handshakes under way on its connections.
+    var handshakes: Int32 = 0
     /// Pipes with bytes towards its connections.
     var pipes: Int32 = 0
 }

@@ -16,6 +16,10 @@ public struct ProxyLimits: Sendable {
     public var idleMilliseconds = Limits.idleTimeoutMilliseconds
     public var connectMilliseconds = Limits.connectTimeoutMilliseconds
     public var replyMilliseconds = Limits.replyTimeoutMilliseconds
+    /// From a connection's beginning to the end of its TLS handshake.
+    public var handshakeMilliseconds = 5_000
+    /// TLS handshakes under way of one pod on one worker: a third of a second's work.
+    public var handshakesPerPodMax = 512
     public var detectionMilliseconds = Limits.detectionTimeoutMilliseconds
     /// First bytes that are the beginning of HTTP or TLS and of nothing else: so long for the rest, since the last of them.
     public var detectionLateMilliseconds = 1_000
@@ -70,6 +74,8 @@ public struct ProxyLimits: Sendable {
         case "idleMilliseconds": idleMilliseconds = value
         case "connectMilliseconds": connectMilliseconds = value
         case "replyMilliseconds": replyMilliseconds = value
+        case "handshakeMilliseconds": handshakeMilliseconds = value
+        case "handshakesPerPodMax": handshakesPerPodMax = value
         case "detectionMilliseconds": detectionMilliseconds = value
         case "detectionLateMilliseconds": detectionLateMilliseconds = value
         case "serverFirstMilliseconds": serverFirstMilliseconds = value
@@ -117,6 +123,8 @@ enum WorkerSizes {
     static let callNanosecondsMax: UInt64 = 30 * 86_400 * 1_000_000_000
     /// One read of a reply whose stream has hardly any room: two thousand streams that nobody reads must not fill their pod's budget.
     static let streamReadBytesMin = 4 * 1024
+    /// What a TLS handshake under way holds: OpenSSL's buffers, keys and transcript.
+    static let handshakeBytes = 40 * 1024
     /// One read where a head is expected. It bounds what a pipelining client can leave with us per connection.
     static let headReadBytes = 64 * 1024
     /// Free room before the receive buffer: a rewritten head is put right before the body bytes that came with it, so both leave in one

@@ -51,7 +51,7 @@ extension Worker {
         deadlines.set(index, at: after(milliseconds: limits.relayIdleMilliseconds))
         if isOverBudget(connection.pointee.pod) { return answer(token.index, .bufferBudgetSpent) }
         // Before the bytes move: the name lies among them.
-        let route = route(connection, host: host)
+        let route = route(exchange, connection, host: host)
         passInput(connection, token.index, exchange)
         dispatch(token.index, route, .unsent, mayReuse: false)
     }
@@ -199,6 +199,8 @@ extension Worker {
     /// Something moved, or can: the connection has its whole rest before it again. Where one side was reset, only as long as a reset may
     /// wait for a reader who takes nothing.
     mutating func relayHasMoved(_ exchange: ExchangePlace) {
+        // A stream has a deadline of its own.
+        guard exchange.pointee.downstreamStream == 0 else { return }
         let connection = connections.at(exchange.pointee.downstream)
         // Its first bytes wait to be understood, and not for hours.
         if connection.pointee.stage == .detecting && !connection.pointee.input.isEmpty { return }

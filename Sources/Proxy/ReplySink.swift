@@ -82,6 +82,7 @@ extension Worker {
         let connection = connections.at(index)
         exchange.pointee.replyBytes &+= UInt64(content.count)
         if exchange.pointee.isGRPC { exchange.pointee.replyMessages.pass(content) }
+        if exchange.pointee.isRelay { ledger.relayMoved(exchange, fromDownstream: false, bytes: UInt64(content.count)) }
         let isTaken: Bool
         if exchange.pointee.downstreamStream != 0 {
             isTaken = pass(content, ends: ends, to: exchange.pointee.downstreamStream, connection, index)

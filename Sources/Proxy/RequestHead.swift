@@ -94,7 +94,7 @@ extension Worker {
             return answer(token.index, .bufferBudgetSpent)
         }
         exchange.pointee.chance = (random.next(), random.next(), random.next())
-        let route = route(connection, host: head.authority.of(bytes))
+        let route = route(exchange, connection, host: head.authority.of(bytes))
         if isDeclaredHTTP2(route) { return beginTranslation(token.index, exchange, connection, route, bytes, headCount, isInInput: isInInput) }
         var writer = ByteWriter(writeMemory)
         guard forwarding(exchange, { RequestWriter.write(head, of: bytes, $0, to: &writer) }) else {

@@ -14,7 +14,7 @@ extension Worker {
         let connection = connections.at(exchange.pointee.downstream)
         exchange.pointee.chance = (random.next(), random.next(), random.next())
         guard beginContent(exchange, bytes, ends: ends) else { return answer(number, .requestHead(.headTooLarge)) }
-        dispatch(number, route(connection, host: head.authority.of(bytes)), .head(bytes))
+        dispatch(number, route(exchange, connection, host: head.authority.of(bytes)), .head(bytes))
     }
 
     /// From here on the request of the exchange is one that passes as content; its head is held.
@@ -35,6 +35,7 @@ extension Worker {
             if !holdContent(exchange, content) { answer(number, .bufferBudgetSpent) }
             return
         }
+        if exchange.pointee.isRelay { ledger.relayMoved(exchange, fromDownstream: true, bytes: UInt64(content.count)) }
         let index = exchange.pointee.upstream
         let upstream = connections.at(index)
         if exchange.pointee.upstreamStream != 0 {
@@ -134,7 +135,7 @@ extension Worker {
     /// The same for a target that has been chosen.
     mutating func sendAsContent(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace, _ message: Message, mayReuse: Bool) {
         exchange.pointee.wantsStream = exchange.pointee.target.wire == .secure || exchange.pointee.isDeclaredHTTP2
-            || exchange.pointee.downstreamStream != 0 && !isHTTP1Only(exchange.pointee.target)
+            || exchange.pointee.downstreamStream != 0 && !exchange.pointee.wantsHTTP1 && !isHTTP1Only(exchange.pointee.target)
         if exchange.pointee.wantsStream {
             requestStream(number, exchange, connection, message)
         } else {

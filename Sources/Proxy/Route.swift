@@ -20,8 +20,8 @@ enum Route {
 // Step 5 of the journey: the service, then the endpoint.
 extension Worker {
     /// What the address says; a Host header is asked only where the address says nothing, or names one pod of a headless service.
-    func route(_ connection: ConnectionPlace, host: UnsafeRawBufferPointer) -> Route {
-        let address = connection.pointee.address, port = connection.pointee.port
+    func route(_ exchange: ExchangePlace, _ connection: ConnectionPlace, host: UnsafeRawBufferPointer) -> Route {
+        let address = connection.pointee.address, port = wantedPort(exchange, connection)
         if connection.pointee.listener.isInbound { return .address(behind: tables.serviceBehind(address: address, port: port)) }
         switch tables.resolve(address: address, port: port) {
         case .service(let service): return .service(service)
@@ -35,6 +35,11 @@ extension Worker {
         case .unknownPort: return .noSuchPort
         case .unknown: return .address(behind: nil)
         }
+    }
+
+    /// The port that the exchange's client has asked for.
+    @inline(__always) func wantedPort(_ exchange: ExchangePlace, _ connection: ConnectionPlace) -> UInt16 {
+        exchange.pointee.port == 0 ? connection.pointee.port : exchange.pointee.port
     }
 
     /// The calling pod's own address: outbound connections reach us over loopback, so their peer address says nothing.
@@ -58,8 +63,9 @@ extension Worker {
         case .noSuchPort: return false
         case .address(let behind):
             guard exchange.pointee.attempts == 0 || mayRepeat else { return false }
-            exchange.pointee.target = Target(address: connection.pointee.address, port: connection.pointee.port)
-            if let behind, let place = behind.port.place(of: connection.pointee.address, port: connection.pointee.port) {
+            let port = wantedPort(exchange, connection)
+            exchange.pointee.target = Target(address: connection.pointee.address, port: port)
+            if let behind, let place = behind.port.place(of: connection.pointee.address, port: port) {
                 exchange.pointee.target.slot = behind.slot(at: place)
                 exchange.pointee.lease = Lease(on: behind.state(at: place))
             }

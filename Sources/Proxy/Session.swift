@@ -1,6 +1,7 @@
 import Bytes
 import EventLoop
 import HTTPCodec
+import MutualTLS
 import Telemetry
 import Upstream
 
@@ -9,6 +10,8 @@ struct Session: ~Copyable {
     var codec: HTTP2Session
     /// We are the server: the connection is a client's.
     let isServer: Bool
+    /// What its TLS handshake has agreed on; nil: it speaks in the clear.
+    var wire: TLSProtocol?
     /// The connection it speaks on; `nobody` while one is being opened.
     var connection: UInt32
     /// The exchanges of a client's streams, linked through them.
@@ -76,6 +79,9 @@ extension Worker {
     mutating func beginMultiplexing(_ connection: ConnectionPlace, _ index: UInt32) {
         let codec = HTTP2Session(.server, workspace, now: now)
         guard let token = sessions.insert(Session(codec, isServer: true, connection: index, now: now)) else { return reset(connection, index) }
+        if connection.pointee.secure != nobody {
+            sessions.at(token.index).pointee.wire = secures.at(connection.pointee.secure).pointee.tls.applicationProtocol
+        }
         connection.pointee.session = token.index
         connection.pointee.speaksHTTP = true
         connection.pointee.stage = .multiplexing

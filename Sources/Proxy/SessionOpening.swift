@@ -3,6 +3,7 @@ import ControlChannel
 import EventLoop
 import Glibc
 import HTTPCodec
+import MutualTLS
 import Telemetry
 import Upstream
 
@@ -113,6 +114,20 @@ extension Worker {
         deadlines.set(index, at: after(milliseconds: limits.connectMilliseconds))
         if sessions.at(place).pointee.isDeclared { sessionOpened(place) }
         serveSession(connection, index)
+    }
+
+    /// The endpoint has proven who it is: the session speaks.
+    mutating func upstreamSecured(_ connection: ConnectionPlace, _ index: UInt32) {
+        let place = connection.pointee.session
+        connection.pointee.stage = .multiplexing
+        deadlines.set(index, at: after(milliseconds: limits.connectMilliseconds))
+        if sessions.at(place).pointee.isDeclared { sessionOpened(place) }
+        serveSession(connection, index)
+    }
+
+    /// It has not, or would not have us.
+    mutating func upstreamNotSecured(_ connection: ConnectionPlace, _ index: UInt32, _ fault: TLSFault) {
+        dropSession(connection, index, .failed(.connect(errno: EPROTO)))
     }
 
     /// From here on the session takes streams.

@@ -2,6 +2,7 @@ import Bytes
 import EventLoop
 import HTTPCodec
 import MeshModel
+import Routing
 
 // Step 4 of the journey for HTTP/2: each stream of a client's session brings one request, which becomes an exchange.
 extension Worker {
@@ -40,17 +41,21 @@ extension Worker {
     private mutating func beginStream(
         _ stream: Int32, _ bytes: UnsafeRawBufferPointer, ends: Bool, _ connection: ConnectionPlace, _ index: UInt32, _ session: SessionPlace
     ) {
-        let budget = pods.budgets.base + Int(connection.pointee.pod)
-        guard Int(budget.pointee.streams) < limits.streamsPerPodMax, streamExchanges < Limits.streamsPerWorkerMax,
-            let token = exchanges.insert(Exchange(downstream: index, stream: stream, isRelay: false))
-        else {
-            ledger.count(.limitPodStreams)
-            ledger.count(.http2ResetsSentDownstream)
-            return session.pointee.codec.reset(stream, .refusedStream)
+        var asked: WireDestination?
+        if let wire = session.pointee.wire {
+            switch arrival(bytes, connection, wire) {
+            case .refused(let fault): return refuseArrival(stream, fault, connection, index, session)
+            case .tunnel(let port): return beginStreamRelay(stream, port: port, ends: ends, connection, index, session)
+            case .request(let destination): asked = destination
+            }
         }
+        guard let token = admitStream(stream, connection, index, session, isRelay: false) else { return }
         let number = token.index
         let exchange = exchanges.at(number)
-        joinSession(number, exchange, session)
+        if let asked {
+            exchange.pointee.port = asked.port
+            exchange.pointee.wantsHTTP1 = asked.spoken == .http1
+        }
         exchange.pointee.method = head.method
         exchange.pointee.hasBody = !ends
         exchange.pointee.requestPhase = ends ? .complete : .body
@@ -68,6 +73,23 @@ extension Worker {
         if isOverBudget(connection.pointee.pod) { return answer(number, .bufferBudgetSpent) }
         setDeadline(exchange, number, milliseconds: limits.replyMilliseconds)
         passRequestHead(number, bytes, ends: ends)
+    }
+
+    /// A place for the stream's exchange, which joins its session; nil: its pod has too many, and the stream is reset.
+    mutating func admitStream(
+        _ stream: Int32, _ connection: ConnectionPlace, _ index: UInt32, _ session: SessionPlace, isRelay: Bool
+    ) -> Token? {
+        let budget = pods.budgets.base + Int(connection.pointee.pod)
+        guard Int(budget.pointee.streams) < limits.streamsPerPodMax, streamExchanges < Limits.streamsPerWorkerMax,
+            let token = exchanges.insert(Exchange(downstream: index, stream: stream, isRelay: isRelay))
+        else {
+            ledger.count(.limitPodStreams)
+            ledger.count(.http2ResetsSentDownstream)
+            session.pointee.codec.reset(stream, .refusedStream)
+            return nil
+        }
+        joinSession(token.index, exchanges.at(token.index), session)
+        return token
     }
 
     private mutating func takeContent(_ number: UInt32, _ stream: Int32, _ content: UnsafeRawBufferPointer, ends: Bool, _ connection: ConnectionPlace, _ session: SessionPlace) {

@@ -24,6 +24,9 @@ struct Worker: ~Copyable {
     var connections: Slab<Connection>
     var exchanges: Slab<Exchange>
     var sessions: Slab<Session>
+    var secures: Slab<Secure>
+    var callers: Slab<ProvenCaller>
+    var identities = Identities()
     /// Exchanges whose downstream is a stream.
     var streamExchanges = 0
     var scheduler: DeficitRoundRobin
@@ -33,7 +36,6 @@ struct Worker: ~Copyable {
     var exchangeDeadlines: TimerWheel
     var heartbeat: Heartbeat
     var pods = PodPlaces()
-    var identities = Identities()
     var pools: PoolTable
     var sessionTable: SessionTable
     var http1Memory = HTTP1Memory()
@@ -78,6 +80,8 @@ struct Worker: ~Copyable {
     var turnLength = TurnLength(aloneNanoseconds: 200_000, sharedNanoseconds: 25_000, memoryNanoseconds: 1_000_000_000)
     /// Several pods are at work: whatever one of them does in one go is kept short.
     var isShared = false
+    /// What was just done cost as much as a turn may.
+    var turnIsSpent = false
     static let housekeepingNanoseconds: Nanoseconds = 1_000_000_000
 
     init(number: Int, limits: ProxyLimits, shared: WorkerShared, stockDescriptor: Int32, seed: UInt64) {
@@ -95,6 +99,8 @@ struct Worker: ~Copyable {
         let exchangeCapacity = capacity + Limits.streamsPerWorkerMax
         exchanges = Slab(capacity: exchangeCapacity)
         sessions = Slab(capacity: capacity)
+        secures = Slab(capacity: capacity)
+        callers = Slab(capacity: capacity)
         // Connections first, then exchanges.
         scheduler = DeficitRoundRobin(itemCapacity: capacity + exchangeCapacity, quantumNanoseconds: turnLength.aloneNanoseconds)
         deadlines = TimerWheel(capacity: capacity, now: start)
@@ -167,6 +173,8 @@ struct Worker: ~Copyable {
         if readiness.contains(.ended) { connection.pointee.hasEnded = true }
         if readiness.contains(.broken) { connection.pointee.isBroken = true }
         if readiness.contains(.urgent) { connection.pointee.hasUrgent = true }
+        // TLS may have to write before it can read.
+        if connection.pointee.secure != nobody { connection.pointee.canRead = true }
         // The very first edge of an accepted or idle connection says only "writable": nothing to do.
         if !connection.pointee.canRead && connection.pointee.output.isEmpty && !connection.pointee.hasPipedOutput && connection.pointee.stage != .connecting { return }
         scheduler.enqueue(index, flow: connection.pointee.pod)
@@ -183,7 +191,9 @@ struct Worker: ~Copyable {
                 served += 1
                 // The mean cost of an item, by which the turn was measured out, says little where a head may follow a megabyte.
                 if isShared && monotonicNow() - now >= UInt64(scheduler.quantumNanoseconds) { break }
+                if turnIsSpent { break }
             }
+            turnIsSpent = false
             let after = monotonicNow()
             scheduler.settle(turn.flow, items: served, nanoseconds: after - now)
             ledger.chargeTime(after - now, to: pods.budgets.base[Int(turn.flow)].slot)
@@ -210,6 +220,7 @@ struct Worker: ~Copyable {
         case .detecting: readFirstBytes(connection, index)
         case .awaitingHead: readRequestHead(connection, index)
         case .connecting: finishConnect(connection, index)
+        case .securing: serveSecuring(connection, index)
         case .exchanging:
             if connection.pointee.role == .downstream { readRequestBody(connection, index) } else { readReply(connection, index) }
         case .relaying: relay(connection, index)

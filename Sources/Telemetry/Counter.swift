@@ -1,14 +1,29 @@
 /// The counters and gauges that every worker has, one slot each. To add one: a case here, a line in `definition`.
 ///
 /// Cases of one family (one name, different label values) stand together; `CounterTests` checks names, labels and order.
-public enum Counter: UInt8, Sendable, CaseIterable {
+public enum Counter: UInt16, Sendable, CaseIterable {
     // Downstream connections
     case connectionsAcceptedOutbound, connectionsAcceptedInbound
     case connectionsClosedOutbound, connectionsClosedInbound
     case connectionsRefusedPodConnections, connectionsRefusedPodMemory, connectionsRefusedDescriptors
     case connectionsRefusedNoDestination, connectionsRefusedOwnPort, connectionsRefusedPlaintext
+    case connectionsRefusedNoIdentity, connectionsRefusedHandshakes
     case connectionsHandedOver
     case connectionsOpen
+    // TLS. The results of the client's side stand in the order of the server's, and both in that of `handshakeResults`.
+    case tlsServerOk, tlsServerTimeout, tlsServerNoCertificate, tlsServerUnknownAuthority, tlsServerExpired, tlsServerNotYetValid
+    case tlsServerWrongTrustDomain, tlsServerWrongIdentity, tlsServerSeveralNames, tlsServerNoName, tlsServerMalformedName
+    case tlsServerMalformedCertificate, tlsServerBadUsage, tlsServerBadSignature, tlsServerRevoked, tlsServerProtocolVersion
+    case tlsServerNoCommonProtocol, tlsServerNoCommonParameters, tlsServerNotTLS, tlsServerPeerAlert, tlsServerClosed, tlsServerTruncated
+    case tlsServerReset, tlsServerMalformed, tlsServerOutOfMemory
+    case tlsClientOk, tlsClientTimeout, tlsClientNoCertificate, tlsClientUnknownAuthority, tlsClientExpired, tlsClientNotYetValid
+    case tlsClientWrongTrustDomain, tlsClientWrongIdentity, tlsClientSeveralNames, tlsClientNoName, tlsClientMalformedName
+    case tlsClientMalformedCertificate, tlsClientBadUsage, tlsClientBadSignature, tlsClientRevoked, tlsClientProtocolVersion
+    case tlsClientNoCommonProtocol, tlsClientNoCommonParameters, tlsClientNotTLS, tlsClientPeerAlert, tlsClientClosed, tlsClientTruncated
+    case tlsClientReset, tlsClientMalformed, tlsClientOutOfMemory
+    case tlsResumedServer, tlsResumedClient
+    case connectForeignDestination, connectNamedDestination, connectOwnPort, connectMalformedDestination, connectMissingDestination
+    case connectNotConnect
     // Opaque connections
     case pipes, pipesInUse, pipeBytes
     case spliceFallbacks
@@ -100,6 +115,21 @@ public enum Counter: UInt8, Sendable, CaseIterable {
         Counter(rawValue: rawValue &+ (Counter.http2UpstreamFaultBadPreface.rawValue - Counter.http2FaultBadPreface.rawValue)) ?? self
     }
 
+    /// How a TLS handshake ends: well, not in time, or by one of the faults that MutualTLS names, in its order.
+    public static let handshakeResults: [StaticString] = [
+        "ok", "timeout", "no_certificate", "unknown_authority", "expired", "not_yet_valid",
+        "wrong_trust_domain", "wrong_identity", "several_names", "no_name", "malformed_name", "malformed_certificate",
+        "bad_usage", "bad_signature", "revoked", "protocol_version", "no_common_protocol", "no_common_parameters",
+        "not_tls", "peer_alert", "closed", "truncated", "reset", "malformed",
+        "out_of_memory",
+    ]
+
+    /// A handshake's result; `place` is one of `handshakeResults`.
+    public static func handshake(isServer: Bool, place: Int) -> Counter {
+        let first: Counter = isServer ? .tlsServerOk : .tlsClientOk
+        return Counter(rawValue: first.rawValue + UInt16(min(place, handshakeResults.count - 1))) ?? first
+    }
+
     public var definition: Definition {
         switch self {
         case .connectionsAcceptedOutbound: .accepted("outbound")
@@ -112,10 +142,32 @@ public enum Counter: UInt8, Sendable, CaseIterable {
         case .connectionsRefusedNoDestination: .refused("no_destination")
         case .connectionsRefusedOwnPort: .refused("own_port")
         case .connectionsRefusedPlaintext: .refused("plaintext")
+        case .connectionsRefusedNoIdentity: .refused("no_identity")
+        case .connectionsRefusedHandshakes: .refused("handshakes")
         case .connectionsHandedOver:
             .init(name: "weft_connections_handed_over_total", help: "Downstream connections given to a worker with fewer.")
         case .connectionsOpen:
             .init(name: "weft_connections_open", help: "Downstream connections open now.", kind: .gauge)
+        case .tlsServerOk, .tlsServerTimeout, .tlsServerNoCertificate, .tlsServerUnknownAuthority, .tlsServerExpired,
+            .tlsServerNotYetValid, .tlsServerWrongTrustDomain, .tlsServerWrongIdentity, .tlsServerSeveralNames, .tlsServerNoName,
+            .tlsServerMalformedName, .tlsServerMalformedCertificate, .tlsServerBadUsage, .tlsServerBadSignature, .tlsServerRevoked,
+            .tlsServerProtocolVersion, .tlsServerNoCommonProtocol, .tlsServerNoCommonParameters, .tlsServerNotTLS, .tlsServerPeerAlert,
+            .tlsServerClosed, .tlsServerTruncated, .tlsServerReset, .tlsServerMalformed, .tlsServerOutOfMemory:
+            .handshake(self, first: .tlsServerOk, "server")
+        case .tlsClientOk, .tlsClientTimeout, .tlsClientNoCertificate, .tlsClientUnknownAuthority, .tlsClientExpired,
+            .tlsClientNotYetValid, .tlsClientWrongTrustDomain, .tlsClientWrongIdentity, .tlsClientSeveralNames, .tlsClientNoName,
+            .tlsClientMalformedName, .tlsClientMalformedCertificate, .tlsClientBadUsage, .tlsClientBadSignature, .tlsClientRevoked,
+            .tlsClientProtocolVersion, .tlsClientNoCommonProtocol, .tlsClientNoCommonParameters, .tlsClientNotTLS, .tlsClientPeerAlert,
+            .tlsClientClosed, .tlsClientTruncated, .tlsClientReset, .tlsClientMalformed, .tlsClientOutOfMemory:
+            .handshake(self, first: .tlsClientOk, "client")
+        case .tlsResumedServer: .resumed("server")
+        case .tlsResumedClient: .resumed("client")
+        case .connectForeignDestination: .connectRefusal("foreign_destination")
+        case .connectNamedDestination: .connectRefusal("named_destination")
+        case .connectOwnPort: .connectRefusal("own_port")
+        case .connectMalformedDestination: .connectRefusal("malformed_destination")
+        case .connectMissingDestination: .connectRefusal("missing_destination")
+        case .connectNotConnect: .connectRefusal("not_connect")
         case .pipes: .init(name: "weft_pipes", help: "Pipes for splicing that the worker has, in use or not.", kind: .gauge)
         case .pipesInUse: .init(name: "weft_pipes_in_use", help: "Pipes that hold bytes of a connection now.", kind: .gauge)
         case .pipeBytes: .init(name: "weft_pipe_bytes", help: "Bytes that all pipes together can hold.", kind: .gauge)
@@ -333,6 +385,18 @@ extension Counter.Definition {
     }
     fileprivate static func refused(_ reason: StaticString) -> Self {
         family("weft_connections_refused_total", "Downstream connections refused.", "reason", reason)
+    }
+    fileprivate static func handshake(_ counter: Counter, first: Counter, _ side: StaticString) -> Self {
+        var definition = family(
+            "weft_tls_handshakes_total", "TLS handshakes by how they ended.", "result", Counter.handshakeResults[Int(counter.rawValue - first.rawValue)])
+        definition.side = side
+        return definition
+    }
+    fileprivate static func resumed(_ side: StaticString) -> Self {
+        family("weft_tls_resumed_total", "TLS handshakes that continued an earlier session.", "side", side)
+    }
+    fileprivate static func connectRefusal(_ reason: StaticString) -> Self {
+        family("weft_connect_refusals_total", "Streams on port 15008 refused because of where they wanted to go.", "reason", reason)
     }
     fileprivate static func sessions(_ side: StaticString) -> Self {
         family("weft_http2_sessions_total", "HTTP/2 connections begun.", "side", side)

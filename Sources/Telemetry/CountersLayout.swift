@@ -69,7 +69,7 @@ public enum CountersLayout {
 
     static let areasOffset = (podsOffset + podsMax * podRecordBytes + 4_095) & ~4_095
 
-    @inlinable static var countersBytes: Int { 256 * 8 }
+    @inlinable static var countersBytes: Int { 512 * 8 }
     /// Five cursors: label sets, label bytes, request series, TCP series, decisions.
     @inlinable static var cursorsOffset: Int { countersBytes }
     @inlinable static var labelSetCursor: Int { 0 }
