@@ -117,9 +117,9 @@ public enum Counter: UInt16, Sendable, CaseIterable {
 
     /// How a TLS handshake ends: well, not in time, or by one of the faults that MutualTLS names, in its order.
     public static let handshakeResults: [StaticString] = [
-        "ok", "timeout", "no_certificate", "unknown_authority", "expired", "not_yet_valid",
-        "wrong_trust_domain", "wrong_identity", "several_names", "no_name", "malformed_name", "malformed_certificate",
-        "bad_usage", "bad_signature", "revoked", "protocol_version", "no_common_protocol", "no_common_parameters",
+        "ok", "timeout", "no_certificate", "unknown_ca", "expired", "not_yet_valid",
+        "wrong_trust_domain", "wrong_identity", "several_uri_names", "no_uri_name", "not_spiffe", "malformed_certificate",
+        "bad_usage", "bad_signature", "revoked", "protocol_version", "no_protocol", "no_parameters",
         "not_tls", "peer_alert", "closed", "truncated", "reset", "malformed",
         "out_of_memory",
     ]

@@ -1,5 +1,6 @@
 import Glibc
 import HTTPCodec
+import MutualTLS
 import Telemetry
 import Testing
 
@@ -44,6 +45,25 @@ import Testing
         books.ledger.recordRequest(exchange, of: nil, now: 5)
         exchange.deinitialize(count: 1)
         exchange.deallocate()
+    }
+
+    /// Telemetry stands below MutualTLS and knows its faults by their places only.
+    @Test func everyHandshakeCountsUnderItsFaultsOwnName() throws {
+        #expect(Counter.handshakeResults.count == TLSFault.count + 2)
+        let books = try Books()
+        books.ledger.countHandshake(isServer: true, isResumed: true)
+        books.ledger.countHandshake(isServer: false, isResumed: false)
+        books.ledger.countHandshakeTimeout(isServer: true)
+        for fault in TLSFault.allCases {
+            books.ledger.countHandshake(isServer: true, fault: fault)
+            books.ledger.countHandshake(isServer: false, fault: fault)
+        }
+        let ones = books.lines("weft_tls_handshakes_total{").filter { $0.hasSuffix("} 1") }
+        for result in TLSFault.allCases.map(\.name) + ["ok"] {
+            for side in ["server", "client"] { #expect(ones.contains("weft_tls_handshakes_total{result=\"\(result)\",side=\"\(side)\"} 1"), "\(result) \(side)") }
+        }
+        #expect(ones.contains("weft_tls_handshakes_total{result=\"timeout\",side=\"server\"} 1") && ones.count == 2 * TLSFault.count + 3)
+        #expect(books.lines("weft_tls_resumed_total{side=\"server\"} 1").count == 1 && books.lines("weft_tls_resumed_total{side=\"client\"} 0").count == 1)
     }
 
     @Test func aCallCountsAsGRPCWithItsStatusOnBothSides() throws {
