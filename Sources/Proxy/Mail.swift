@@ -10,6 +10,7 @@ extension Worker {
         let box = shared.mailboxes[number]
         var letters: [WorkerMessage] = []
         box.collect { letters.append($0) }
+        var credentialsChanged = false
         for letter in letters {
             switch letter {
             case .podAdded(let number, let slot, let addresses): admitPod(number, slot, addresses)
@@ -18,12 +19,19 @@ extension Worker {
                 addListener(descriptor, podNumber, ListenerKind(isInbound: isInbound, readsSocketName: readsSocketName, isIPv6: isIPv6))
             case .handedOver(let connection): receive(connection)
             case .tablesPublished: nextHousekeeping = now       // entered at the next turn, which this letter has caused, and then shown
-            case .identity(let letter): identities.install(letter)
-            case .revocations(let list): identities.install(list)
-            case .rootsChanged: identities.rootsChanged()
+            case .identity(let letter):
+                identities.install(letter)
+                credentialsChanged = true
+            case .revocations(let list):
+                identities.install(list)
+                credentialsChanged = true
+            case .rootsChanged:
+                identities.rootsChanged()
+                credentialsChanged = true
             case .drain(let until): beginDrain(until)
             }
         }
+        if credentialsChanged { identitiesChanged() }
     }
 
     private mutating func admitPod(_ number: UInt32, _ slot: PodSlot?, _ addresses: [IPAddress]) {

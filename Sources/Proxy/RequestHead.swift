@@ -95,7 +95,9 @@ extension Worker {
         }
         exchange.pointee.chance = (random.next(), random.next(), random.next())
         let route = route(exchange, connection, host: head.authority.of(bytes))
-        if isDeclaredHTTP2(route) { return beginTranslation(token.index, exchange, connection, route, bytes, headCount, isInInput: isInInput) }
+        if isDeclaredHTTP2(route) || mayTravelSecurely(route, from: connection) {
+            return beginTranslation(token.index, exchange, connection, route, bytes, headCount, isInInput: isInInput)
+        }
         var writer = ByteWriter(writeMemory)
         guard forwarding(exchange, { RequestWriter.write(head, of: bytes, $0, to: &writer) }) else {
             return answer(token.index, .requestHead(.headTooLarge))

@@ -77,6 +77,7 @@ extension Worker {
             exchange.pointee.lease = Lease(on: service.state(at: place))
         }
         chooseNamespace(exchange, connection)
+        chooseWire(exchange, connection)
         return true
     }
 

@@ -3,7 +3,6 @@ import ControlChannel
 import EventLoop
 import Glibc
 import HTTPCodec
-import MutualTLS
 import Telemetry
 import Upstream
 
@@ -21,10 +20,15 @@ extension Worker {
         guard let token = sessions.insert(fresh) else { return }
         sessionTable.open(token.index, key)
         if target.wire == .bridged { return bridgeSession(token.index) }
+        if target.wire == .secure, identity(of: pod, like: target.address)?.credentials == nil {
+            // The pod's first certificate may be on its way.
+            sessions.at(token.index).pointee.awaitsIdentity = true
+            return
+        }
         findSocket(token)
     }
 
-    private mutating func findSocket(_ token: Token) {
+    mutating func findSocket(_ token: Token) {
         let shelf = shelf(for: sessions.at(token.index).pointee.target)
         if let socket = stock.take(shelf, now: now) {
             connectSession(token.index, socket)
@@ -110,24 +114,11 @@ extension Worker {
         }
         if connection.pointee.isOnBridge && !connection.pointee.bridgeIsOpen { return }
         let place = connection.pointee.session
+        if sessions.at(place).pointee.target.wire == .secure { return secureSession(connection, index, sessions.at(place)) }
         connection.pointee.stage = .multiplexing
         deadlines.set(index, at: after(milliseconds: limits.connectMilliseconds))
         if sessions.at(place).pointee.isDeclared { sessionOpened(place) }
         serveSession(connection, index)
-    }
-
-    /// The endpoint has proven who it is: the session speaks.
-    mutating func upstreamSecured(_ connection: ConnectionPlace, _ index: UInt32) {
-        let place = connection.pointee.session
-        connection.pointee.stage = .multiplexing
-        deadlines.set(index, at: after(milliseconds: limits.connectMilliseconds))
-        if sessions.at(place).pointee.isDeclared { sessionOpened(place) }
-        serveSession(connection, index)
-    }
-
-    /// It has not, or would not have us.
-    mutating func upstreamNotSecured(_ connection: ConnectionPlace, _ index: UInt32, _ fault: TLSFault) {
-        dropSession(connection, index, .failed(.connect(errno: EPROTO)))
     }
 
     /// From here on the session takes streams.

@@ -44,6 +44,7 @@ extension Worker {
             replyWasRefused(owner - 1, fault)
         case .settings:
             let place = connection.pointee.session
+            keepTicket(connection)
             if sessionTable.isOpening(place) {
                 deadlines.set(index, at: after(milliseconds: sessionTickMilliseconds))
                 sessionOpened(place)
@@ -119,6 +120,7 @@ extension Worker {
     mutating func upstreamSessionExpired(_ connection: ConnectionPlace, _ index: UInt32, _ session: SessionPlace) {
         if !session.pointee.codec.hasHeardSettings { return dropSession(connection, index, .failed(.settingsTimeout)) }
         deadlines.set(index, at: after(milliseconds: sessionTickMilliseconds))
+        if !isTrusted(connection) { retireSession(connection, index, session) }
         if headIsOverdue(index, session) { return sessionFailed(connection, index, session, .headTimeout) }
         if session.pointee.blockedSince != 0, isPast(session.pointee.blockedSince, milliseconds: limits.stallMilliseconds) {
             return dropSession(connection, index, .failed(.endedBeforeReply(peerMayHaveSeen: .body, reused: true)))
@@ -242,7 +244,7 @@ extension Worker {
             exchange.pointee.wantsStream = false
             sendAsHTTP1(number, exchange, connection, .held, mayReuse: true)
         case .notSpoken: fail(number, .notHTTP2)
-        case .failed(let failure): fail(number, failure)
+        case .failed(let failure): if !fallsBack(number, exchange, connection, after: failure) { fail(number, failure) }
         case .retired, nil: fail(number, .refusedStream)
         }
     }

@@ -40,6 +40,7 @@ struct Worker: ~Copyable {
     var sessionTable: SessionTable
     var http1Memory = HTTP1Memory()
     var wireMemory = WireMemory()
+    let tickets = TicketShelf()
     var stock = SocketStock()
     var stockChannel: ControlSocket
     /// Shelves that have both sockets and waiters; see Connect.
