@@ -212,6 +212,9 @@ def hear(made):
         frames = made.frames()
         for frame in frames:
             if frame.opcode == Opcode.CLOSE:
+                # The end of the stream is the client's FIN (RFC 8441 §5), for which its server waits.
+                made.say()
+                made.wire.send(made.stream.number, b"", end=True)
                 return ("closed", made.protocol.close_rcvd.code, made.protocol.close_rcvd.reason)
             if frame.opcode not in (Opcode.PING, Opcode.PONG):
                 pieces.append(frame.data)
