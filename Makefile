@@ -41,7 +41,8 @@ tools: setup $(TOOLS)
 vpath %.c Tests/Bench/c Tests/Conformance/c
 .build/bench/bin/%: %.c
 	@mkdir -p $(@D)
-	$(CC) -O2 -Wall -Werror -o $@ $<
+	$(CC) -O2 -Wall -Werror -o $@ $< $(LDLIBS)
+.build/bench/bin/tlsload: LDLIBS := -lssl -lcrypto
 
 test: setup bpf tools
 	swift build $(CONFIGURATION) --build-tests
