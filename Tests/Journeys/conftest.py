@@ -67,6 +67,16 @@ def shop():
 
 
 @pytest.fixture(scope="module")
+def abroad():
+    """The shop with a third node that another mesh looks after: pod `depot` is meshed, but not by Weft."""
+    world = _open(nodes=3, abroad=True)
+    try:
+        yield world.start()
+    finally:
+        _close(world)
+
+
+@pytest.fixture(scope="module")
 def impatient():
     """A shop whose proxies wait less and carry less, so that limits are met within seconds."""
     world = _open()

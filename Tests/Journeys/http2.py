@@ -178,8 +178,12 @@ class Client2(Wire2):
     """A client on one connection of a pod."""
 
     def __init__(self, pod, address, port, timeout=10.0, settings=None):
-        super().__init__(pod.connect(address, port, timeout), True, {SettingCodes.ENABLE_PUSH: 0, **(settings or {})})
+        super().__init__(self.dial(pod, address, port, timeout), True, {SettingCodes.ENABLE_PUSH: 0, **(settings or {})})
         self.settled = False
+
+    def dial(self, pod, address, port, timeout):
+        """The connection it speaks on."""
+        return pod.connect(address, port, timeout)
 
     def note(self, event):
         super().note(event)

@@ -18,11 +18,14 @@ HTTP = [{"name": "http", "port": 80, "targetPort": 8080}]
 class Shop(Mesh):
     """A `Mesh` with pods, servers and services in place."""
 
-    def __init__(self, nodes=2, failure=None, annotations=None):
+    def __init__(self, nodes=2, failure=None, annotations=None, abroad=False):
         super().__init__(nodes)
         try:
             self.namespace("shop", failure=failure)
-            first, last = self.nodes[0], self.nodes[-1]
+            if abroad:
+                self.nodes[-1].is_ours = False
+                self.nodes[-1].pod("depot")
+            first, last = self.nodes[0], self.nodes[-2 if abroad else -1]
             annotations = annotations or {}
             for node, name, options in ((first, "web", {}), (first, "cart", {}), (first, "stranger", {"meshed": False}), (last, "stock", {}), (last, "till", {})):
                 node.pod(name, annotations=annotations.get(name), **options)

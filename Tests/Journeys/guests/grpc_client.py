@@ -146,6 +146,11 @@ async def single(orders, **options):
     return {**await outcome(orders.unary(b"?", **options)), "took": time.monotonic() - began}
 
 
+async def echo(orders, text):
+    """One message there and back, and the same as metadata."""
+    return {"back": (await orders.unary(text.encode(), metadata=(("x-secret", text),))).decode()}
+
+
 async def many_servers(orders, calls):
     """Who answers, call by call on one channel."""
     servers = Counter()

@@ -6,9 +6,9 @@ from pathlib import Path
 import yaml
 
 
-def namespace(name, meshed=True, failure=None):
-    """A Namespace; `failure` is open or closed."""
-    annotations = {"weft.mesh/failure": failure} if failure else {}
+def namespace(name, meshed=True, failure=None, mtls=None):
+    """A Namespace; `failure` is open or closed, `mtls` permissive or strict."""
+    annotations = {f"weft.mesh/{key}": value for key, value in (("failure", failure), ("mtls", mtls)) if value}
     return {
         "apiVersion": "v1", "kind": "Namespace",
         "metadata": {"name": name, "labels": {"weft.mesh/mode": "enabled" if meshed else "disabled"}, "annotations": annotations},

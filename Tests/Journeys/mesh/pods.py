@@ -150,6 +150,11 @@ class Pod(Place):
         self.ip, self.ip6 = addresses or (f"10.77.{node.index}.{index}", f"fd77:{node.index}::{index:x}")
         self.ready = True
 
+    @property
+    def account(self):
+        """Its service account."""
+        return self.labels["app"]
+
     def wire(self):
         """Makes the namespace and joins it to the node by a veth pair, with /32 routes as Calico lays them."""
         here, host = self.netns, self.node.netns
@@ -197,7 +202,7 @@ class Pod(Place):
                 "name": self.name, "namespace": self.namespace, "uid": f"{self.mesh.name}-{self.name}", "labels": labels,
                 "annotations": {**self.location(), **self.annotations},
             },
-            "spec": {"nodeName": self.node.name, "serviceAccountName": self.labels["app"]},
+            "spec": {"nodeName": self.node.name, "serviceAccountName": self.account},
             "status": {
                 "phase": "Running", "podIP": self.ip, "podIPs": [{"ip": self.ip}, {"ip": self.ip6}],
                 "conditions": [{"type": "Ready", "status": "True" if self.ready else "False"}],

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from . import manifests
+from .authority import Authority, IdentityFiles
 from .ledger import Ledger
 from .machine import cgroup2, proxy, run
 from .pods import Place, Pod, batch
@@ -30,6 +31,8 @@ class SimulatedNode(Place):
         self.ip, self.ip6 = f"10.78.0.{index}", f"fd78::{index}"
         self.pods = {}
         self.weft = None
+        #: Weft runs here; else its pods are another mesh's.
+        self.is_ours = True
         self._next_index = 11
         self._wire()
 
@@ -92,6 +95,9 @@ class Mesh:
         self.services = {}
         self.extra = {}
         self.published = manifests.Directory(self.directory / "manifests")
+        self.authority = Authority(self.name)
+        self.identities = IdentityFiles(self.directory / "identities", self.authority)
+        self._identified = set()
         try:
             names = [None] * nodes if isinstance(nodes, int) else nodes
             self.nodes = [SimulatedNode(self, index + 1, name) for index, name in enumerate(names)]
@@ -118,8 +124,13 @@ class Mesh:
         except KeyError:
             raise AttributeError(f"the mesh has no pod called {name}") from None
 
+    @property
+    def ours(self):
+        """The nodes that Weft runs on."""
+        return [node for node in self.nodes if node.is_ours]
+
     def namespace(self, name, **options):
-        """Declares (or changes) a namespace."""
+        """Declares (or changes) a namespace: meshed, failure, mtls."""
         self.namespaces[name] = manifests.namespace(name, **options)
 
     def service(self, name, pods, ports, namespace="shop", headless=False):
@@ -142,14 +153,18 @@ class Mesh:
         return files
 
     def apply(self):
-        """Publishes the objects; each file is replaced at once."""
+        """Publishes the objects; each file is replaced at once. Identities come first: whoever is enrolled has one."""
+        for pod in self.pods.values():
+            if (pod.namespace, pod.account) not in self._identified:
+                self._identified.add((pod.namespace, pod.account))
+                self.identities.put(pod.namespace, pod.account)
         self.published.write(self.objects() | self.extra)
 
     def start(self, workers=1, enrolled=None, wait=True, limits=None):
         """Publishes everything and runs Weft on every node; returns when every meshed pod is enrolled. `limits` changes
         limits of the proxies by name."""
         self.apply()
-        for node in self.nodes:
+        for node in self.ours:
             node.weft = WeftNode(node, workers=workers, proxy_path=self.limited_proxy(limits) if limits else None)
             node.weft.start()
         if wait:
@@ -166,7 +181,7 @@ class Mesh:
 
     def ready(self, enrolled=None):
         """Waits until every node answers ready and has enrolled its meshed pods."""
-        for node in self.nodes:
+        for node in self.ours:
             wanted = [p.name for p in node.pods.values() if p.meshed is not False] if enrolled is None else [n for n in enrolled if n in node.pods]
             node.weft.wait_ready(wanted)
 
