@@ -27,9 +27,12 @@ public struct TLSSession: ~Copyable {
         switch ticket {
         case .some(let ticket):
             let peer = ticket.peer.certificate
+            // A copy: OpenSSL gives up a session whose connection has brought another ticket, and several connections may begin with this one.
             guard ticket.generation == credentials.generation, same(peer.namespace, namespace), same(peer.serviceAccount, serviceAccount),
-                SSL_set_session(made.pointee.ssl, ticket.session) == 1
+                let copy = SSL_SESSION_dup(ticket.session)
             else { break }
+            defer { SSL_SESSION_free(copy) }
+            guard SSL_set_session(made.pointee.ssl, copy) == 1 else { break }
             ticket.peer.retain()
             made.pointee.offered = ticket.peer
         case .none: break

@@ -93,7 +93,7 @@ enum Verification {
 
     /// X509-SVID §4: a leaf signs no certificates, and if it says what its key is for, then for signing.
     private static func usage(_ leaf: OpaquePointer) throws(TLSFault) {
-        guard X509_check_ca(leaf) == 0 else { throw .badUsage }
+        guard X509_get_extension_flags(leaf) & UInt32(EXFLAG_CA) == 0 else { throw .badUsage }
         let usage = X509_get_key_usage(leaf)
         guard usage != .max else { return }
         guard usage & UInt32(KU_DIGITAL_SIGNATURE) != 0, usage & UInt32(KU_KEY_CERT_SIGN | KU_CRL_SIGN) == 0 else { throw .badUsage }

@@ -1,0 +1,89 @@
+import Glibc
+import Testing
+
+@testable import MutualTLS
+
+/// What a handshake costs both sides together, and what a connection at rest holds. Figures for people; the test's own claims are ratios with room.
+@Suite(.serialized) struct HandshakeCost {
+    private func processorNanoseconds() -> Int {
+        var time = timespec()
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
+        return time.tv_sec * 1_000_000_000 + time.tv_nsec
+    }
+
+    @Test func fullResumedAndKnown() throws {
+        let authority = try Authority(), spaces = try Spaces()
+        let roots = try authority.roots()
+        let cart = try authority.credentials(cartURI, roots: roots), front = try authority.credentials(frontURI, roots: roots)
+        var kept: TLSTicket?
+        func round(resuming: Bool) throws -> (client: Int, server: Int) {
+            let none: TLSTicket? = nil
+            var wire = try resuming ? Wire.make(client: front, server: cart, ticket: kept, in: spaces) : Wire.make(client: front, server: cart, ticket: none, in: spaces)
+            var spent = (client: 0, server: 0)
+            var steps = (client: TLSStep.wantsRead, server: TLSStep.wantsRead)
+            for _ in 0..<4 {
+                let start = processorNanoseconds()
+                if steps.client != .done { steps.client = wire.client.handshake(now: testNow) }
+                let middle = processorNanoseconds()
+                if steps.server != .done { steps.server = wire.server.handshake(now: testNow) }
+                spent.client += middle - start
+                spent.server += processorNanoseconds() - middle
+            }
+            var byte: UInt8 = 0
+            _ = wire.client.receive(into: &byte, count: 1)
+            let done = steps.client == .done && steps.server == .done && wire.server.isResumed == resuming
+            if !done { throw Wire.NoMemory() }
+            kept = wire.client.takeTicket()
+            return spent
+        }
+        func median(_ count: Int, resuming: Bool) throws -> (client: Int, server: Int) {
+            let all = try (0..<count).map { _ in try round(resuming: resuming) }
+            return (all.map(\.client).sorted()[count / 2], all.map(\.server).sorted()[count / 2])
+        }
+        let first = try round(resuming: false)
+        let full = try median(300, resuming: false), resumed = try median(300, resuming: true)
+        print("handshake, µs of client + server: first \(first.client / 1000)+\(first.server / 1000), known leaf \(full.client / 1000)+\(full.server / 1000), resumed \(resumed.client / 1000)+\(resumed.server / 1000)")
+        #expect(resumed.server * 2 < full.server)
+    }
+
+    @Test func memoryOfAConnectionAtRest() throws {
+        let authority = try Authority(), spaces = try Spaces()
+        let roots = try authority.roots()
+        let cart = try authority.credentials(cartURI, roots: roots), front = try authority.credentials(frontURI, roots: roots)
+        let pairs = 1_000
+        var held: [Held] = []
+        held.reserveCapacity(pairs)
+        for _ in 0..<50 { held.append(Held(try open(front, cart, spaces))) }
+        let before = residentBytes()
+        for _ in 0..<pairs { held.append(Held(try open(front, cart, spaces))) }
+        let perPair = (residentBytes() - before) / pairs
+        print("memory at rest, resident bytes: \(perPair) per pair of ends")
+        #expect(perPair < 40_000)
+    }
+
+    private func residentBytes() -> Int {
+        guard let file = fopen("/proc/self/statm", "r") else { return 0 }
+        defer { fclose(file) }
+        var total = 0, resident = 0
+        return withUnsafeMutablePointer(to: &total) { total in
+            withUnsafeMutablePointer(to: &resident) { resident in
+                withVaList([total, resident]) { vfscanf(file, "%ld %ld", $0) } == 2 ? resident.pointee * Int(getpagesize()) : 0
+            }
+        }
+    }
+
+    final class Held {
+        let wire: Wire
+        init(_ wire: consuming Wire) { self.wire = wire }
+    }
+
+    private func open(_ front: TLSCredentials, _ cart: TLSCredentials, _ spaces: Spaces) throws -> Wire {
+        var wire = try Wire.make(client: front, server: cart, in: spaces)
+        _ = wire.shakeHands()
+        var bytes = [UInt8](repeating: 7, count: 2_000)
+        _ = wire.client.transmit(&bytes, count: bytes.count)
+        _ = wire.server.receive(into: &bytes, count: bytes.count)
+        _ = wire.client.takeTicket()
+        return wire
+    }
+}
