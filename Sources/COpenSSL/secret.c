@@ -103,7 +103,7 @@ int copenssl_begin(size_t bytes, size_t least) {
     if (!CRYPTO_set_mem_functions(allocate, reallocate, release)) return -EALREADY;
     // No configuration file: what the machine's openssl.cnf says about protocols and engines is not ours to obey.
     if (!OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_ATEXIT, NULL)) return -ENOTSUP;
-    if (!copenssl_make_socket_method()) return -ENOMEM;
+    if (!copenssl_make_socket_method() || !copenssl_make_provider()) return -ENOMEM;
     int made = CRYPTO_secure_malloc_init(bytes, least);
     if (!made) return -ENOMEM;
     void *whole = OPENSSL_secure_malloc(bytes);

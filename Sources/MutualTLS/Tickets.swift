@@ -31,7 +31,8 @@ enum Tickets {
             room[16] = UInt8(certificate.serial.count)
             UnsafeMutableRawBufferPointer(rebasing: room[fixedBytes...]).copyMemory(from: certificate.serial)
             UnsafeMutableRawBufferPointer(rebasing: room[(fixedBytes + certificate.serial.count)...]).copyMemory(from: certificate.uri)
-            return SSL_SESSION_set1_ticket_appdata(SSL_get_session(ssl), room.baseAddress, count)
+            let own = SSL_get_session(ssl)
+            return SSL_SESSION_set1_ticket_appdata(own, room.baseAddress, count) == 1 ? copenssl_forget_certificate(own) : 0
         }
     }
 
@@ -58,11 +59,11 @@ enum Tickets {
         return SSL_TICKET_RETURN_USE_RENEW
     }
 
-    /// Client: a ticket has come. Returns 1 for keeping it.
+    /// Client: a ticket has come. Returns 0: OpenSSL's own session is not kept, but a copy without the server's chain.
     static let received: @convention(c) (OpaquePointer?, OpaquePointer?) -> Int32 = { ssl, ticket in
-        guard let session = SessionRecord.of(ssl), let ticket else { return 0 }
+        guard let session = SessionRecord.of(ssl), let alone = copenssl_session_alone(ticket) else { return 0 }
         if let older = session.pointee.ticket { SSL_SESSION_free(older) }
-        session.pointee.ticket = ticket
-        return 1
+        session.pointee.ticket = alone
+        return 0
     }
 }
