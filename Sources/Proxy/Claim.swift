@@ -30,6 +30,11 @@ extension Worker {
             if wanted.port == WeftPorts.mutualTLS { return awaitHandshake(connection, index) }
             if refusesPlaintext(connection) { return reset(connection, index) }
         }
+        beginDetecting(connection, index)
+    }
+
+    /// Where the connection wants to go is known: what was declared about that decides how its first bytes are read.
+    mutating func beginDetecting(_ connection: ConnectionPlace, _ index: UInt32) {
         connection.pointee.stage = .detecting
         let hint = hint(for: connection)
         switch hint {

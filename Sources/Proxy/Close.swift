@@ -20,6 +20,7 @@ extension Worker {
 
     /// The last byte is with the kernel.
     mutating func finishClosing(_ connection: ConnectionPlace, _ index: UInt32) {
+        if connection.pointee.resetsAtEnd { return resetWhenSent(connection, index) }
         let lingers = connection.pointee.inputIsFresh || connection.pointee.canRead
         guard lingers, !connection.pointee.sawEnd, !connection.pointee.isBroken else { return drop(connection, index) }
         // Behind close_notify nothing is read any more, only dropped: that needs no key.
@@ -49,8 +50,17 @@ extension Worker {
     /// Closes with a reset: the peer must not take what it has for the whole.
     mutating func reset(_ connection: ConnectionPlace, _ index: UInt32) {
         leaveSecure(connection, says: false)
+        // Between the ends of a bridge there are no resets: the other one is told.
+        if connection.pointee.bridge != nobody { connections.at(connection.pointee.bridge).pointee.bridgeBroke = true }
         clinux_reset_on_close(connection.pointee.descriptor)
         drop(connection, index)
+    }
+
+    /// Ends the server's side of a tunnel whose client is gone, behind what the client had said.
+    /// - Parameter resets: by a reset: the client did not end in order.
+    mutating func endBehindOutput(_ connection: ConnectionPlace, _ index: UInt32, resets: Bool) {
+        connection.pointee.resetsAtEnd = resets
+        closeAfterFlush(connection, index, lingers: true)
     }
 
     /// Closes now. The place stays dead until the scheduler lets go of it, so pointers to it stay good for the rest of this turn.

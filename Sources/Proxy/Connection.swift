@@ -74,6 +74,8 @@ struct Connection: ~Copyable {
     var wasReset = false
     /// Urgent data lies in its stream or has been announced.
     var hasUrgent = false
+    /// Flushing: behind its last byte comes a reset.
+    var resetsAtEnd = false
     /// A FIN of ours was sent.
     var hasShutDown = false
     /// Downstream: bytes in `input` have not been looked at since the last request ended.

@@ -105,6 +105,7 @@ extension Worker {
         nextHousekeeping = now + Self.housekeepingNanoseconds
         stock.trim(now: now)
         abandonUnmadeSessions()
+        beginSecureWalk()
         pipes.trim()
         showPipes()
         ledger.showGauges(self.gauges)

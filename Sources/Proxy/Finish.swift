@@ -51,7 +51,7 @@ extension Worker {
         guard mayRest, upstream.pointee.pool != nobody, !upstream.pointee.hasEnded, !upstream.pointee.isBroken,
             upstream.pointee.input.isEmpty, upstream.pointee.output.isEmpty, drainUntil == nil, budget.pointee.isPresent,
             Int(budget.pointee.idleUpstreams) < limits.idleUpstreamsPerPodMax
-        else { return isCutOff ? reset(upstream, index) : drop(upstream, index) }
+        else { return isCutOff ? endBehindOutput(upstream, index, resets: exchange.pointee.resetCode != .noError) : drop(upstream, index) }
         upstream.pointee.stage = .idle
         upstream.pointee.restingSince = now
         budget.pointee.idleUpstreams += 1

@@ -84,6 +84,9 @@ extension Worker {
                     ledger.count(connection.pointee.session == nobody ? .upstreamRetiredPodGone : .http2RetiredPodGone)
                     drop(connection, index)
                 }
+            } else if connection.pointee.pod == pod {
+                // It has lost its exchange, and what was said in it is still on its way.
+                reset(connection, index)
             }
         }
     }

@@ -160,7 +160,7 @@ extension Worker {
             case .empty:
                 connection.pointee.canRead = false
                 return pace(exchange, isDownstream: isDownstream, by: -1)
-            case .ended: return noteEnd(connection, wasReset: false)
+            case .ended: return noteEnd(connection, wasReset: connection.pointee.bridgeBroke)
             case .failed: return noteEnd(connection, wasReset: true)
             case .refused: return relayRefused(other, otherIndex)
             case .noPipe: ledger.count(.spliceFallbacks)
@@ -179,7 +179,7 @@ extension Worker {
         case .wouldBlock:
             connection.pointee.canRead = false
             connection.pointee.hasUrgent = false
-        case .ended: noteEnd(connection, wasReset: false)
+        case .ended: noteEnd(connection, wasReset: connection.pointee.bridgeBroke)
         case .failed: noteEnd(connection, wasReset: true)
         }
     }

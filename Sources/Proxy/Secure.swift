@@ -9,11 +9,14 @@ import Telemetry
 struct Secure: ~Copyable {
     var tls: TLSSession
     let isServer: Bool
+    /// The connection under which it lies.
+    let connection: UInt32
     /// Its handshake is not over, and is charged to its pod.
     var isUnderWay = true
 
-    init(_ tls: consuming TLSSession, isServer: Bool) {
+    init(_ tls: consuming TLSSession, isServer: Bool, connection: UInt32) {
         self.tls = tls
+        self.connection = connection
         self.isServer = isServer
     }
 }
@@ -93,7 +96,7 @@ extension Worker {
     }
 
     private mutating func secure(_ connection: ConnectionPlace, _ index: UInt32, _ tls: consuming TLSSession, isServer: Bool) -> Bool {
-        guard let token = secures.insert(Secure(tls, isServer: isServer)) else { return false }
+        guard let token = secures.insert(Secure(tls, isServer: isServer, connection: index)) else { return false }
         connection.pointee.secure = token.index
         connection.pointee.stage = .securing
         chargeHandshake(connection, by: 1)

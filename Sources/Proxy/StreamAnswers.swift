@@ -20,8 +20,12 @@ extension Worker {
             session.pointee.codec.submitReply(stream, GRPCReply(status: call, reason: verdict.reason, isUpstreams: verdict.isUpstreams))
             exchange.pointee.grpcStatus = call.rawValue
             status = 200
+        } else if exchange.pointee.isTunnel {
+            // What was said before the end is the client's.
+            session.pointee.codec.resetBehindQueue(stream, refusal.tunnelResetCode)
+            ledger.count(.http2ResetsSentDownstream)
         } else if exchange.pointee.replyHasBegun {
-            session.pointee.codec.reset(stream, exchange.pointee.isTunnel ? refusal.tunnelResetCode : refusal.resetCode)
+            session.pointee.codec.reset(stream, refusal.resetCode)
             ledger.count(.http2ResetsSentDownstream)
         } else {
             session.pointee.codec.submitReply(

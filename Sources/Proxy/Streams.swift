@@ -25,7 +25,7 @@ extension Worker {
             ledger.count(.http2ResetsReceivedDownstream)
             guard owner != 0 else { return }
             // To a server that is still at work, "no error" would mean that it is done.
-            if code != .noError { exchanges.at(owner - 1).pointee.resetCode = code }
+            if code != .noError || isOpaque(exchanges.at(owner - 1)) { exchanges.at(owner - 1).pointee.resetCode = code }
             streamAborted(owner - 1)
         case .refused(let stream, let owner, let fault, let isOpen):
             refuseStream(stream, owner, fault, isOpen: isOpen, connection, session)
@@ -45,7 +45,7 @@ extension Worker {
         if let wire = session.pointee.wire {
             switch arrival(bytes, connection, wire) {
             case .refused(let fault): return refuseArrival(stream, fault, connection, index, session)
-            case .tunnel(let port): return beginStreamRelay(stream, port: port, ends: ends, connection, index, session)
+            case .tunnel(let port): return beginStreamRelay(stream, port: port, ends: ends, connection, index, session, wire)
             case .request(let destination): asked = destination
             }
         }

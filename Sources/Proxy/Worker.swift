@@ -26,6 +26,9 @@ struct Worker: ~Copyable {
     var sessions: Slab<Session>
     var secures: Slab<Secure>
     var callers: Slab<ProvenCaller>
+    /// Where the walk over the secure sessions stands, and how many it has told to go elsewhere.
+    var secureWalk = UInt32.max
+    var secureDrains = 0
     var identities = Identities()
     /// Exchanges whose downstream is a stream.
     var streamExchanges = 0
@@ -136,12 +139,13 @@ struct Worker: ~Copyable {
             tables = shared.publisher.enter(worker: number)
             isShared = turnLength.isShared(now)
             scheduler.quantumNanoseconds = isShared ? turnLength.sharedNanoseconds : turnLength.aloneNanoseconds
-            collectEvents(wait: scheduler.isEmpty && owedShelves.isEmpty)
+            collectEvents(wait: scheduler.isEmpty && owedShelves.isEmpty && !isWalkingSecure)
             if deadlines.isDue(now) || exchangeDeadlines.isDue(now) { expireDeadlines() }
             serveTurns()
             if !writers.isEmpty { writeWaiting() }
             if !owedShelves.isEmpty { matchOwed() }
             if now >= nextHousekeeping { keepHouse() }
+            if isWalkingSecure { walkSecure() }
         }
         shared.publisher.leave(worker: number)
     }

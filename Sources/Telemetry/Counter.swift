@@ -22,6 +22,7 @@ public enum Counter: UInt16, Sendable, CaseIterable {
     case tlsClientNoCommonProtocol, tlsClientNoCommonParameters, tlsClientNotTLS, tlsClientPeerAlert, tlsClientClosed, tlsClientTruncated
     case tlsClientReset, tlsClientMalformed, tlsClientOutOfMemory
     case tlsResumedServer, tlsResumedClient
+    case tlsSessionsReplaced, tlsSessionsExpired, tlsSessionsRevoked
     case connectForeignDestination, connectNamedDestination, connectOwnPort, connectMalformedDestination, connectMissingDestination
     case connectNotConnect
     // Opaque connections
@@ -162,6 +163,9 @@ public enum Counter: UInt16, Sendable, CaseIterable {
             .handshake(self, first: .tlsClientOk, "client")
         case .tlsResumedServer: .resumed("server")
         case .tlsResumedClient: .resumed("client")
+        case .tlsSessionsReplaced: .tlsSessionEnd("replaced")
+        case .tlsSessionsExpired: .tlsSessionEnd("expired")
+        case .tlsSessionsRevoked: .tlsSessionEnd("revoked")
         case .connectForeignDestination: .connectRefusal("foreign_destination")
         case .connectNamedDestination: .connectRefusal("named_destination")
         case .connectOwnPort: .connectRefusal("own_port")
@@ -394,6 +398,9 @@ extension Counter.Definition {
     }
     fileprivate static func resumed(_ side: StaticString) -> Self {
         family("weft_tls_resumed_total", "TLS handshakes that continued an earlier session.", "side", side)
+    }
+    fileprivate static func tlsSessionEnd(_ reason: StaticString) -> Self {
+        family("weft_tls_session_ends_total", "Clients' sessions over TLS that were ended because of a certificate, ours or theirs.", "reason", reason)
     }
     fileprivate static func connectRefusal(_ reason: StaticString) -> Self {
         family("weft_connect_refusals_total", "Streams on port 15008 refused because of where they wanted to go.", "reason", reason)
