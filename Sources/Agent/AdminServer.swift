@@ -7,12 +7,13 @@ import ServiceLifecycle
 /// The agent's HTTP: metrics and health on 15020, and the same plus the status on a unix socket.
 struct AdminServer {
     let plane: ControlPlane
+    let desk: IdentityDesk
     let signals: SignalSource
     let logger: Logger
     private let pages = PageDesk()
 
-    init(plane: ControlPlane, signals: SignalSource, logger: Logger) {
-        (self.plane, self.signals, self.logger) = (plane, signals, logger)
+    init(plane: ControlPlane, desk: IdentityDesk, signals: SignalSource, logger: Logger) {
+        (self.plane, self.desk, self.signals, self.logger) = (plane, desk, signals, logger)
     }
 
     func router() -> Router<BasicRequestContext> {
@@ -22,8 +23,8 @@ struct AdminServer {
             let missing = await plane.notReady
             return missing.isEmpty ? Self.text(.ok, "ready\n") : Self.text(.serviceUnavailable, missing.map { "not ready: \($0)\n" }.joined())
         }
-        router.get("metrics") { [plane, signals, pages] _, _ in
-            guard let pieces = pages.begin(await MetricsPage(plane: plane, signals: signals)) else {
+        router.get("metrics") { [plane, desk, signals, pages] _, _ in
+            guard let pieces = pages.begin(await MetricsPage(plane: plane, desk: desk, signals: signals)) else {
                 return Self.text(.serviceUnavailable, "\(AgentLimits.pagesMax) pages are being written already; scrape less often\n")
             }
             return Response(
@@ -33,9 +34,10 @@ struct AdminServer {
                     try await writer.finish(nil)
                 })
         }
-        router.get("status.json") { [plane] _, _ in
+        router.get("status.json") { [plane, desk] _, _ in
             await plane.readDecisions()
-            let status = await plane.status
+            var status = await plane.status
+            status.identities = await desk.status
             return Response(
                 status: .ok, headers: [.contentType: "application/json"], body: ResponseBody(byteBuffer: ByteBuffer(bytes: try StatusJSON.encode(status))))
         }

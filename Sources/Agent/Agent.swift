@@ -1,6 +1,7 @@
 import CLinux
 import Discovery
 import Foundation
+import Identity
 import Logging
 import ServiceLifecycle
 
@@ -16,7 +17,8 @@ public enum Agent {
         let link = try NodeLink(adopting: configuration.controlDescriptor)
         let watch = try DirectoryWatch(configuration.manifests)
         let plane = ControlPlane(configuration, logger: logger) { link.send($0) }
-        let admin = AdminServer(plane: plane, signals: SignalSource(hostRoot: configuration.hostRoot), logger: logger)
+        let desk = try IdentityDesk(configuration.identities, door: try door(configuration.identities, nodeName: configuration.nodeName), logger: logger) { link.send($0) }
+        let admin = AdminServer(plane: plane, desk: desk, signals: SignalSource(hostRoot: configuration.hostRoot), logger: logger)
 
         var group = ServiceGroupConfiguration(
             services: [
@@ -26,10 +28,11 @@ public enum Agent {
                     service: admin.service(
                         at: .hostname(configuration.metricsAddress.host, port: configuration.metricsAddress.port),
                         called: configuration.metricsAddress.description)),
-                .init(service: ManifestService(watch: watch, plane: plane)),
+                .init(service: ManifestService(watch: watch, plane: plane, desk: desk)),
                 .init(service: DecisionService(plane: plane)),
+                .init(service: IdentityService(desk: desk)),
                 // Node's end is the agent's end: a new node starts a new agent.
-                .init(service: NodeService(link: link, plane: plane, logger: logger), successTerminationBehavior: .gracefullyShutdownGroup),
+                .init(service: NodeService(link: link, plane: plane, desk: desk, logger: logger), successTerminationBehavior: .gracefullyShutdownGroup),
             ],
             gracefulShutdownSignals: [.sigterm, .sigint], logger: quiet(logger))
         // A scraper in mid-page may finish; one that stalls does not keep the agent, which node kills after three seconds.
@@ -48,6 +51,21 @@ public enum Agent {
         umask(0o117)
     }
 
+    /// Who signs for this node's pods. Nil: somebody else does, into files.
+    private static func door(_ configuration: IdentityConfiguration, nodeName: String) throws -> (any IdentityDoor)? {
+        let now = IdentityDesk.wallClock
+        switch configuration.source {
+        case .files: return nil
+        case .controller(let address):
+            return try ControllerDoor(address, nodeName: nodeName, trustDomain: configuration.trustDomain, directory: configuration.agentDirectory, now: now)
+        case .embedded(let lifetime):
+            try FileManager.default.createDirectory(atPath: configuration.agentDirectory, withIntermediateDirectories: true)
+            let settings = CertificateAuthority.Settings(trustDomain: configuration.trustDomain, workloadLifetimeSeconds: Int64(lifetime))
+            return EmbeddedDoor(
+                authority: try CertificateAuthority(directory: "\(configuration.agentDirectory)/ca", settings: settings, now: Int64(now())), now: now)
+        }
+    }
+
     private static func quiet(_ logger: Logger) -> Logger {
         var logger = logger
         logger.logLevel = .error
@@ -59,9 +77,13 @@ public enum Agent {
 struct ManifestService: Service {
     let watch: DirectoryWatch
     let plane: ControlPlane
+    let desk: IdentityDesk
 
     func run() async throws {
-        for await reading in watch.readings.cancelOnGracefulShutdown() { await plane.take(reading) }
+        for await reading in watch.readings.cancelOnGracefulShutdown() {
+            await plane.take(reading)
+            if let identities = await plane.identities { await desk.want(identities) }
+        }
     }
 }
 
@@ -80,10 +102,14 @@ struct DecisionService: Service {
 struct NodeService: Service {
     let link: NodeLink
     let plane: ControlPlane
+    let desk: IdentityDesk
     let logger: Logger
 
     func run() async throws {
-        for await message in link.messages.cancelOnGracefulShutdown() { await plane.take(message) }
+        for await message in link.messages.cancelOnGracefulShutdown() {
+            await plane.take(message)
+            await desk.take(message)
+        }
         logger.info("the control socket to node has ended")
     }
 }

@@ -10,9 +10,11 @@ public struct AgentConfiguration: Sendable {
     public var metricsAddress: ListenAddress
     /// Where the node's root file system is seen, for its /proc.
     public var hostRoot: String
+    public var identities: IdentityConfiguration
 
     public init(
-        controlDescriptor: Int32, nodeName: String, manifests: String, stateDirectory: String, metricsAddress: ListenAddress, hostRoot: String = "/"
+        controlDescriptor: Int32, nodeName: String, manifests: String, stateDirectory: String, metricsAddress: ListenAddress, hostRoot: String = "/",
+        identities: IdentityConfiguration
     ) {
         self.controlDescriptor = controlDescriptor
         self.nodeName = nodeName
@@ -20,6 +22,7 @@ public struct AgentConfiguration: Sendable {
         self.stateDirectory = stateDirectory
         self.metricsAddress = metricsAddress
         self.hostRoot = hostRoot
+        self.identities = identities
     }
 
     var agentDirectory: String { "\(stateDirectory)/agent" }
@@ -77,4 +80,17 @@ enum AgentLimits {
     static let decisionLinesMax = 20
     /// A listener that cannot be opened (port in use) is tried again this often.
     static let listenRetryMilliseconds = 1_000
+    /// Identities whose next key pair is being made or signed at a time.
+    static let identitiesUnderWayMax = 32
+    /// An answer of the proxy about an identity that takes longer is not waited for; the question is repeated.
+    static let identitySilenceSeconds = 5.0
+    /// How often due rotations are looked for.
+    static let identityTickMilliseconds = 200
+    /// Changes of identity files belong together when they follow each other within this time: certificate and key are two files.
+    static let identityFilesQuietMilliseconds = 50
+    /// An answer of the controller that takes longer is none.
+    static let controllerSecondsMax: Int64 = 10
+    /// Roots that could not be asked for are asked for again after this.
+    static let bundleRetrySeconds = 2.0
+    static let controllerAnswerBytesMax = 256 * 1024
 }

@@ -1,6 +1,7 @@
 import ControlChannel
 import Discovery
 import Foundation
+import Identity
 import Logging
 import MeshModel
 import Telemetry
@@ -41,7 +42,7 @@ actor ControlPlane {
         self.logger = logger
         let stateFile = StateFile(path: configuration.stateFile, manifests: configuration.manifests)
         self.stateFile = stateFile
-        var manifests = Manifests(nodeName: configuration.nodeName)
+        var manifests = Manifests(nodeName: configuration.nodeName, trustDomain: configuration.identities.trustDomain)
         var generation: UInt64 = 0
         do {
             if let state = try stateFile.load() {
@@ -99,8 +100,21 @@ actor ControlPlane {
         case .refused(let generation, let reason):
             logger.error("the proxy refused a snapshot and keeps the one before", metadata: ["generation": "\(generation)", "reason": "\(reason)"])
             publish { publisher throws(SnapshotFault) in try publisher.proxyRefused(generation, reason: reason) }
+        case .identityRequested, .identityFound, .identityState: break  // the identity desk's
         case .fault(let fault): logger.error("a control message could not be sent or understood", metadata: ["fault": "\(fault)"])
         }
+    }
+
+    /// The identities that this node's captured pods need; nil before the manifests were read.
+    var identities: Set<SPIFFEIdentity>? {
+        guard manifests.isSynced, let view else { return nil }
+        let accounts = Dictionary(
+            view.state.workloads.filter { $0.nodeName == configuration.nodeName }.map { ($0.uid, $0.serviceAccount) }, uniquingKeysWith: { first, _ in first })
+        return Set(
+            view.pods.compactMap { pod in
+                guard case .enrol = pod.wish, let account = accounts[pod.uid] else { return nil }
+                return SPIFFEIdentity(trustDomain: configuration.identities.trustDomain, namespace: pod.namespace, serviceAccount: account)
+            })
     }
 
     private func greet(_ hello: AgentHello) {

@@ -14,11 +14,12 @@ struct MetricsPage: Sendable {
     private let counters: CountersSource?
     private let signals: [Signal]
 
-    init(plane: ControlPlane, signals source: SignalSource) async {
+    init(plane: ControlPlane, desk: IdentityDesk, signals source: SignalSource) async {
         let known = await plane.known
         counters = known.instruments.counters
         let node = source.node.read()
-        signals = Self.families(known) + Self.processes(known.processes, source.processes) + node.signals + Self.missing(node.missing)
+        let identities = IdentityMetrics.families(await desk.status, attempts: await desk.attempts, authority: await desk.counts)
+        signals = Self.families(known) + identities + Self.processes(known.processes, source.processes) + node.signals + Self.missing(node.missing)
     }
 
     /// Writes the page piece by piece; blocks as long as the sink does.

@@ -10,6 +10,11 @@ enum NodeMessage: Sendable, Equatable {
     case accepted(generation: UInt64)
     case applied(generation: UInt64)
     case refused(generation: UInt64, reason: String)
+    /// The proxy has made a key, whose public half shall be certified.
+    case identityRequested(IdentityRequested)
+    /// A certificate that node held before this agent came.
+    case identityFound(IdentityIssued)
+    case identityState(IdentityState)
     /// A message could not be sent or understood; the socket goes on.
     case fault(ControlFault)
 
@@ -24,6 +29,15 @@ enum NodeMessage: Sendable, Equatable {
         case .snapshotRefused:
             let refusal = try SnapshotRefused(message)
             self = .refused(generation: refusal.generation, reason: refusal.reason)
+        case .identityRequested:
+            let request = try IdentityRequested(message)
+            request.closeDescriptors()
+            self = .identityRequested(request)
+        case .identityIssued:
+            let issued = try IdentityIssued(message)
+            issued.closeDescriptors()
+            self = .identityFound(issued)
+        case .identityState: self = .identityState(try IdentityState(message))
         default:
             var unwanted = message
             unwanted.closeDescriptors()

@@ -15,6 +15,8 @@ public struct Status: Codable, Sendable, Equatable {
     public var services: [Service]
     /// What connections were taken for, sorted by service and port.
     public var protocols: [ProtocolDecision]
+    /// Who signs for this node, and how its identities stand; absent where the agent that was asked has none.
+    public var identities: Identities?
     /// Decisions of the hooks since node loaded them.
     public var verdicts: [Verdict]
 

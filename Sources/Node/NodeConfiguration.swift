@@ -5,6 +5,8 @@ public struct NodeConfiguration: Equatable, Sendable {
     public var manifests: String
     public var nodeName: String
     public var stateDirectory: String
+    /// What must survive a reboot: keys and certificates of the agent, in `agent/` of it.
+    public var dataDirectory: String
     /// Parent of the pods' cgroups; nil: `kubepods.slice` or `kubepods` where there is one, else the whole hierarchy.
     public var wantedPodsCgroup: String?
     /// Weft's own cgroup; nil: `weft` in the v2 hierarchy.
@@ -14,6 +16,8 @@ public struct NodeConfiguration: Equatable, Sendable {
     public var proxyPath: String
     public var bpfObject: String
     public var namespacesRoot: String
+    /// Options of the agent that node passes on as they are.
+    public var agentOptions: [String]
     /// This executable: the agent is one of its subcommands.
     public var ownPath: String
 
@@ -22,10 +26,13 @@ public struct NodeConfiguration: Equatable, Sendable {
 
     public init(
         manifests: String, nodeName: String, stateDirectory: String, podsCgroup: String?, weftCgroup: String?, workers: Int?, metricsAddress: String,
-        proxyPath: String?, bpfObject: String?, namespacesRoot: String
+        proxyPath: String?, bpfObject: String?, namespacesRoot: String, dataDirectory: String? = nil, agentOptions: [String] = []
     ) throws(StartFault) {
         self.manifests = try Self.absolute(manifests, "--manifests")
         self.stateDirectory = try Self.absolute(stateDirectory, "--state-dir")
+        let usualData = self.stateDirectory == "/run/weft" ? "/var/lib/weft" : self.stateDirectory + "/data"
+        self.dataDirectory = try Self.absolute(dataDirectory ?? usualData, "--data-dir")
+        self.agentOptions = agentOptions
         self.namespacesRoot = try Self.absolute(namespacesRoot, "--namespaces-root")
         wantedPodsCgroup = podsCgroup
         wantedWeftCgroup = weftCgroup

@@ -89,10 +89,13 @@ public enum NodeProcess {
     }
 
     /// `<state-dir>` for all to enter, `agent/` for the agent to write (admin.sock), `node/` for node alone.
+    /// In `<data-dir>/agent` the agent makes the directories of its keys, for itself alone.
     private static func makeDirectories(_ configuration: NodeConfiguration) throws(StartFault) {
         try makeDirectory(configuration.stateDirectory, mode: 0o755)
         try makeDirectory(configuration.stateDirectory + "/agent", mode: 0o775, group: gid_t(CLINUX_AGENT_USER))
         try makeDirectory(configuration.stateDirectory + "/node", mode: 0o700)
+        try makeDirectory(configuration.dataDirectory, mode: 0o755)
+        try makeDirectory(configuration.dataDirectory + "/agent", mode: 0o770, group: gid_t(CLINUX_AGENT_USER))
     }
 
     /// One node per state directory. The lock ends with the process, however it ends.

@@ -12,7 +12,8 @@ extension Supervisor {
             arguments: [
                 "agent", "--control-fd", "3", "--node-name", configuration.nodeName, "--manifests", configuration.manifests,
                 "--state-dir", configuration.stateDirectory, "--metrics-address", configuration.metricsAddress,
-            ],
+                "--data-dir", configuration.dataDirectory,
+            ] + configuration.agentOptions,
             user: uid_t(CLINUX_AGENT_USER), room: .agent)
         do throws(StartFault) {
             let child = try start(program, incarnation: incarnation, stockChannels: 0, cgroups: cgroups)

@@ -21,7 +21,8 @@ import Testing
         init(_ scene: Scene) async throws {
             self.scene = scene
             socket = scene.directory.path + "/agent/admin.sock"
-            let server = AdminServer(plane: scene.plane, signals: SignalSource(hostRoot: "/"), logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+            let server = AdminServer(plane: scene.plane, desk: try #require(scene.desk), signals: SignalSource(hostRoot: "/"),
+                logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
             let service = server.service(at: .unixDomainSocket(path: socket), called: socket)
             task = Task { try await service.run() }
         }
@@ -158,7 +159,7 @@ import Testing
 
         // Scripts depend on these; adding is fine, renaming is not.
         let object = try #require(try JSONSerialization.jsonObject(with: Data(answer.body.utf8)) as? [String: Any])
-        #expect(object.keys.sorted() == ["configuration", "generations", "isReady", "nodeName", "notReady", "pods", "processes", "protocols", "services", "time", "verdicts"])
+        #expect(object.keys.sorted() == ["configuration", "generations", "identities", "isReady", "nodeName", "notReady", "pods", "processes", "protocols", "services", "time", "verdicts"])
         func keys(_ value: Any?) -> [String] { ((value as? [Any])?.last as? [String: Any] ?? value as? [String: Any] ?? [:]).keys.sorted() }
         #expect(keys(object["pods"]) == ["addresses", "listeners", "name", "namespace", "namespaceCookie", "olderConnections", "pod", "reason", "state", "uid"])
         #expect(keys(object["processes"]) == ["incarnation", "name", "pid", "restarts", "state"])

@@ -30,14 +30,19 @@ final class Sent: Sendable {
 struct Scene {
     let directory: TemporaryDirectory
     let plane: ControlPlane
+    let desk: IdentityDesk?
     let sent = Sent()
 
     init(_ directory: TemporaryDirectory = TemporaryDirectory()) {
         self.directory = directory
         let configuration = AgentConfiguration(
             controlDescriptor: -1, nodeName: "node-a", manifests: "/manifests", stateDirectory: directory.path,
-            metricsAddress: ListenAddress(host: "127.0.0.1", port: 0))
-        plane = ControlPlane(configuration, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }) { [sent] in sent.add($0) }
+            metricsAddress: ListenAddress(host: "127.0.0.1", port: 0),
+            identities: IdentityConfiguration(
+                trustDomain: "cluster.local", dataDirectory: directory.path, source: .embedded(certificateLifetimeSeconds: 86_400)))
+        let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+        plane = ControlPlane(configuration, logger: logger) { [sent] in sent.add($0) }
+        desk = try? IdentityDesk(configuration.identities, door: nil, logger: logger) { [sent] in sent.add($0) }
     }
 
     func read(_ files: [String: String]) async {

@@ -1,0 +1,55 @@
+import Identity
+
+/// Who signs for this node's pods: the authority in this process, or a controller.
+protocol IdentityDoor: Sendable {
+    /// A certificate for the key of a request (DER) that names this identity.
+    func issue(_ identity: SPIFFEIdentity, request: [UInt8]) async throws(DoorFault) -> CertificateAuthority.Issued
+    /// The roots in force, and after how many seconds to ask again.
+    func bundle() async throws(DoorFault) -> (bundle: Identity.TrustBundle, refreshSeconds: Double)
+    /// The authority's counters, where it is in this process.
+    var counts: CertificateAuthority.Counts? { get }
+    /// Gives back what it holds.
+    func close() async
+}
+
+/// Why a door gave nothing.
+enum DoorFault: Error, Equatable {
+    case refused(Refusal)
+    case unreachable(String)
+
+    var reason: String {
+        switch self {
+        case .refused(let refusal): "the authority refused: \(refusal.rawValue)"
+        case .unreachable(let text): "the authority cannot be reached: \(text)"
+        }
+    }
+}
+
+/// The authority inside the agent.
+struct EmbeddedDoor: IdentityDoor {
+    let authority: CertificateAuthority
+    let now: @Sendable () -> Double
+
+    func issue(_ identity: SPIFFEIdentity, request: [UInt8]) async throws(DoorFault) -> CertificateAuthority.Issued {
+        do throws(Refusal) {
+            return try authority.issue(request, entitled: identity, asker: "embedded", at: Int64(now()))
+        } catch {
+            throw .refused(error)
+        }
+    }
+
+    /// Moves rotations on as well: whoever asks for the bundle wants the present one.
+    func bundle() async throws(DoorFault) -> (bundle: Identity.TrustBundle, refreshSeconds: Double) {
+        do {
+            try authority.advance(at: Int64(now()))
+        } catch {
+            throw .unreachable("\(error)")
+        }
+        authority.audit.sync()
+        return (authority.bundle, 1)
+    }
+
+    var counts: CertificateAuthority.Counts? { authority.counts }
+
+    func close() async { authority.audit.sync() }
+}
