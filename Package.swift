@@ -35,6 +35,12 @@ let package = Package(
         .package(url: "https://github.com/hummingbird-project/hummingbird", exact: "2.28.1"),
         // Addresses and channels below Hummingbird (unix-socket listener).
         .package(url: "https://github.com/apple/swift-nio", exact: "2.101.2"),
+        // The certificate authority: requests, certificates, their DER; and the keys it signs with.
+        .package(url: "https://github.com/apple/swift-certificates", exact: "1.21.1"),
+        .package(url: "https://github.com/apple/swift-crypto", exact: "4.5.2"),
+        .package(url: "https://github.com/apple/swift-asn1", exact: "1.7.4"),
+        // Who is at the other end of the controller's HTTPS.
+        .package(url: "https://github.com/apple/swift-nio-ssl", exact: "2.37.6"),
     ],
     targets: [
         // Floor 0: the operating system, one module per C library.
@@ -68,6 +74,16 @@ let package = Package(
             dependencies: ["MeshModel", "Yams"],
             swiftSettings: house),
 
+        .target(
+            name: "Identity",
+            dependencies: [
+                .product(name: "X509", package: "swift-certificates"),
+                .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "_CryptoExtras", package: "swift-crypto"),
+                .product(name: "SwiftASN1", package: "swift-asn1"),
+            ],
+            swiftSettings: house),
+
         // Floor 4: the journey itself, and the two processes that make it possible.
         .target(
             name: "Proxy",
@@ -80,12 +96,28 @@ let package = Package(
         .target(
             name: "Agent",
             dependencies: [
-                "Discovery", "ControlChannel", "MeshModel", "Telemetry", "NodeSignals", "CLinux",
+                "Discovery", "Identity", "ControlChannel", "MeshModel", "Telemetry", "NodeSignals", "CLinux",
+                .product(name: "AsyncHTTPClient", package: "async-http-client"),
                 .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+            ],
+            swiftSettings: house),
+        .target(
+            name: "Controller",
+            dependencies: [
+                "Discovery", "Identity", "MeshModel", "Telemetry",
+                .product(name: "AsyncHTTPClient", package: "async-http-client"),
+                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "HummingbirdTLS", package: "hummingbird"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
             ],
             swiftSettings: house),
 
@@ -94,8 +126,9 @@ let package = Package(
         .executableTarget(
             name: "Weft",
             dependencies: [
-                "Node", "Agent", "Discovery",
+                "Node", "Agent", "Controller", "Discovery", "Identity",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
                 .product(name: "AsyncHTTPClient", package: "async-http-client"),
                 .product(name: "NIOCore", package: "swift-nio"),
             ],
@@ -125,8 +158,27 @@ let package = Package(
         .testTarget(
             name: "AgentTests",
             dependencies: [
-                "Agent", "ControlChannel", "Discovery", "MeshModel", "NodeSignals", "Telemetry",
+                "Agent", "ControlChannel", "Discovery", "Identity", "MeshModel", "NodeSignals", "Telemetry",
                 .product(name: "Logging", package: "swift-log"),
+            ]),
+        .testTarget(
+            name: "IdentityTests",
+            dependencies: [
+                "Identity",
+                .product(name: "X509", package: "swift-certificates"),
+                .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "_CryptoExtras", package: "swift-crypto"),
+                .product(name: "SwiftASN1", package: "swift-asn1"),
+            ]),
+        .testTarget(
+            name: "ControllerTests",
+            dependencies: [
+                "Controller", "Agent", "Identity",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "AsyncHTTPClient", package: "async-http-client"),
+                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
             ]),
         .testTarget(name: "HouseRulesTests"),
     ]

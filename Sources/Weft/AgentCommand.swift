@@ -25,11 +25,17 @@ struct AgentCommand: ConcurrentCommand {
     @Option(help: ArgumentHelp("Where the node's root file system is seen.", valueName: "directory"))
     var hostRoot = "/"
 
+    @Option(help: ArgumentHelp("Directory for what must survive a reboot; the agent owns agent/ in it.", valueName: "directory"))
+    var dataDir = "/var/lib/weft"
+
+    @OptionGroup(title: "Identities")
+    var identities: IdentityOptions
+
     func run() async throws {
         try await Agent.run(
             AgentConfiguration(
                 controlDescriptor: controlFd, nodeName: nodeName, manifests: manifests, stateDirectory: stateDir,
-                metricsAddress: metricsAddress, hostRoot: hostRoot))
+                metricsAddress: metricsAddress, hostRoot: hostRoot, identities: identities.configuration(dataDirectory: dataDir)))
     }
 }
 

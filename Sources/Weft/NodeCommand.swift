@@ -35,6 +35,12 @@ struct NodeCommand: ParsableCommand {
     var bpfObject: String?
     @Option(help: ArgumentHelp("Directory that holds the pods' network namespaces.", valueName: "dir"))
     var namespacesRoot: String = "/run/netns"
+    @Option(help: ArgumentHelp(
+        "Directory for what must survive a reboot: keys and certificates (default: /var/lib/weft; below another --state-dir, its data/).",
+        valueName: "dir"))
+    var dataDir: String?
+    @OptionGroup(title: "Identities")
+    var identities: IdentityOptions
     @Flag(help: "Remove what a killed node left, and exit.")
     var cleanup = false
 
@@ -42,7 +48,8 @@ struct NodeCommand: ParsableCommand {
         do throws(StartFault) {
             let configuration = try NodeConfiguration(
                 manifests: manifests, nodeName: nodeName, stateDirectory: stateDir, podsCgroup: podsCgroup, weftCgroup: weftCgroup, workers: workers,
-                metricsAddress: metricsAddress.description, proxyPath: proxy, bpfObject: bpfObject, namespacesRoot: namespacesRoot)
+                metricsAddress: metricsAddress.description, proxyPath: proxy, bpfObject: bpfObject, namespacesRoot: namespacesRoot,
+                dataDirectory: dataDir, agentOptions: identities.arguments)
             if cleanup { try NodeProcess.cleanUp(configuration) } else { try NodeProcess.run(configuration) }
         } catch {
             "weft node: \(error.message)\n".withCString { _ = write(2, $0, strlen($0)) }

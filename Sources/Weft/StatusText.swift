@@ -1,5 +1,6 @@
 import Agent
 import Discovery
+import Foundation
 
 /// The status for people: what is wrong first, then tables.
 enum StatusText {
@@ -25,6 +26,7 @@ enum StatusText {
                 pod.namespaceCookie == 0 ? "-" : "\(pod.namespaceCookie)", pod.reason.isEmpty ? "-" : pod.reason,
             ]
         })
+        if let identities = status.identities { text += self.identities(identities) }
         text += section("services", ["SERVICE", "ADDRESSES", "PORT", "PROTOCOL", "READY"], status.services.flatMap { service in
             let name = "\(service.namespace)/\(service.name)"
             let addresses = service.isHeadless ? "headless" : list(service.addresses)
@@ -55,6 +57,24 @@ enum StatusText {
         }
         for note in configuration.notes { text += "  note: \(note)\n" }
         return text
+    }
+
+    private static func identities(_ identities: Status.Identities) -> String {
+        var text = section("identities", ["IDENTITY", "STATE", "UNTIL", "RENEWED IN", "WHY"], identities.workloads.map { workload in
+            [
+                workload.identity, workload.state, workload.notAfter.map(time) ?? "-", workload.renewalSeconds.map(age) ?? "-",
+                workload.reason.isEmpty ? "-" : workload.reason + (workload.failures > 1 ? " (\(workload.failures) times)" : ""),
+            ]
+        })
+        let since = identities.sinceSeconds.map { " for \(age($0))" } ?? ""
+        text += "  signed by: \(identities.source), \(identities.isReachable ? "reachable" : "NOT REACHABLE")\(since)"
+        text += identities.reason.isEmpty ? "\n" : ": \(identities.reason)\n"
+        text += "  trust bundle: generation \(identities.bundleGeneration), \(identities.roots.count) roots of \(identities.trustDomain)\n"
+        return text
+    }
+
+    private static func time(_ seconds: Int64) -> String {
+        Date(timeIntervalSince1970: Double(seconds)).formatted(.iso8601)
     }
 
     private static func list(_ items: [String]) -> String { items.isEmpty ? "-" : items.joined(separator: ",") }

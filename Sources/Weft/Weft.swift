@@ -42,5 +42,5 @@ struct Weft: ParsableCommand {
             Start with `make demo`, or `weft node --help`. The configuration is Kubernetes YAML; `weft config check` finds what is \
             wrong with it, `weft status` shows what is in force.
             """,
-        subcommands: [NodeCommand.self, AgentCommand.self, StatusCommand.self, ConfigCommand.self])
+        subcommands: [NodeCommand.self, AgentCommand.self, ControllerCommand.self, StatusCommand.self, ConfigCommand.self])
 }
