@@ -65,7 +65,8 @@ public struct TLSCredentials: @unchecked Sendable {
             matches = uri.withUnsafeBytes { same($0, found) }
         } catch { throw .malformedName }
         guard matches else { throw .wrongName }
-        let begin = copenssl_unix_seconds(X509_get0_notBefore(leaf)), end = copenssl_unix_seconds(X509_get0_notAfter(leaf))
+        let begin: Int64, end: Int64
+        do throws(TLSFault) { (begin, end) = try Verification.times(of: leaf) } catch { throw .malformedChain }
         guard now <= end + TLSLimits.clockSkewSeconds else { throw .expired }
         guard now >= begin - TLSLimits.clockSkewSeconds else { throw .notYetValid }
         try Verification.check(own: certificates, under: roots, now: now)

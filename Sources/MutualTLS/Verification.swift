@@ -55,10 +55,11 @@ enum Verification {
         try chain(store, now: session.pointee.now)
         var validFrom = Int64.min, validUntil = Int64.max
         for place in 0..<copenssl_chain_count(store) {
-            let certificate = copenssl_chain_at(store, place)
-            validFrom = max(validFrom, copenssl_unix_seconds(X509_get0_notBefore(certificate)))
-            validUntil = min(validUntil, copenssl_unix_seconds(X509_get0_notAfter(certificate)))
-            guard let revocations = session.pointee.workspace.pointee.revocations, let certificate else { continue }
+            guard let certificate = copenssl_chain_at(store, place) else { continue }
+            let times = try times(of: certificate)
+            validFrom = max(validFrom, times.begin)
+            validUntil = min(validUntil, times.end)
+            guard let revocations = session.pointee.workspace.pointee.revocations else { continue }
             if revocations.contains(serial: try serial(of: certificate)) { throw .revoked }
         }
         try usage(leaf)
@@ -74,6 +75,13 @@ enum Verification {
         guard X509_verify_cert(store) != 1 else { return }
         defer { ERR_clear_error() }
         throw TLSFault(certificateError: X509_STORE_CTX_get_error(store))
+    }
+
+    /// When a certificate begins and ends. What is no time is told apart before anything is added to it.
+    static func times(of certificate: OpaquePointer) throws(TLSFault) -> (begin: Int64, end: Int64) {
+        let begin = copenssl_unix_seconds(X509_get0_notBefore(certificate)), end = copenssl_unix_seconds(X509_get0_notAfter(certificate))
+        guard begin != .min, end != .min else { throw .malformedCertificate }
+        return (begin, end)
     }
 
     /// The clocks of two nodes may differ by `TLSLimits.clockSkewSeconds`; every other objection of OpenSSL stands.
