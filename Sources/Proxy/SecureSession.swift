@@ -80,7 +80,7 @@ extension Worker {
         if secure.pointee.tls.refusalToday(now: unixNow) == .revoked {
             return dropSession(connection, index, .failed(.endedBeforeReply(peerMayHaveSeen: .body, reused: true)))
         }
-        guard !identities.isCurrent(secure.pointee.tls.identity, generation: secure.pointee.tls.generation) else { return }
+        guard !session.pointee.codec.isDraining, !identities.isCurrent(secure.pointee.tls.identity, generation: secure.pointee.tls.generation) else { return }
         ledger.count(.http2RetiredCredentials)
         retireSession(connection, index, session)
     }
