@@ -52,11 +52,14 @@ extension Worker {
     private mutating func receiveSecured(_ connection: ConnectionPlace, into memory: UnsafeMutableRawPointer, count: Int) -> Transfer {
         let secure = secures.at(connection.pointee.secure)
         var moved = 0
+        // Half a record and then a FIN came in one edge: only another read tells of the FIN.
+        var asksAgain = connection.pointee.hasEnded
         while moved < count {
             switch secure.pointee.tls.receive(into: memory + moved, count: count - moved) {
             case .moved(let more):
                 moved += more
                 if secure.pointee.tls.isDrained && !secure.pointee.tls.hasBuffered { return .moved(moved) }
+            case .wantsRead where asksAgain && moved == 0: asksAgain = false
             case .wantsRead, .wantsWrite: return moved > 0 ? .moved(moved) : .wouldBlock
             case let end:
                 guard moved > 0 else { return transfer(end) }
@@ -135,6 +138,7 @@ extension Worker {
         switch secures.at(connection.pointee.secure).pointee.tls.handshake(now: unixNow) {
         case .done: secured(connection, index)
         // Any edge sets it again: it may be the socket's room that is waited for.
+        case .wantsRead where connection.pointee.hasEnded: again(connection, index)
         case .wantsRead, .wantsWrite: connection.pointee.canRead = false
         case .failed(let fault): notSecured(connection, index, fault)
         }

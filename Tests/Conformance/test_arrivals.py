@@ -1,5 +1,6 @@
 """Port 15008 as another node's proxy, a foreign peer and a forger meet it: HTTP/2 by another library, on TLS by another."""
 
+import datetime
 import socket
 import ssl
 import threading
@@ -377,3 +378,29 @@ def test_a_pod_without_a_certificate_takes_nobody():
             with pytest.raises(ConnectionResetError):
                 client.recv(1)
         assert door.metrics().value("weft_connections_refused_total", reason="no_identity") == 1
+
+
+def test_a_session_ends_with_its_clients_certificate():
+    """Its client is told to go elsewhere in time, and needs a certificate that holds to come again."""
+    with Door() as door, door.backend() as backend:
+        brief = door.authority.issue(WEB, ends=datetime.timedelta(seconds=4))
+        with door.client(door.settings(brief)) as client:
+            assert client.get("/", ("x-weft-destination", f"{backend.port};http1")).status == 200
+            client.until(lambda: client.goaway is not None, "GOAWAY")
+            assert client.goaway == 0
+        assert door.metrics().value("weft_tls_session_ends_total", reason="expired") == 1
+
+
+def test_handshakes_that_stop_are_bounded_and_do_not_close_the_door_for_long():
+    with Door(limits={"handshakesPerPodMax": 3, "handshakeMilliseconds": 1000}) as door:
+        begun = [LOOPBACK.connect(door.pod.address, 15008) for _ in range(5)]
+        try:
+            for stopped in begun:
+                stopped.sendall(b"\x16\x03\x01\x01")
+            eventually(lambda: door.metrics().value("weft_connections_refused_total", reason="handshakes") == 2, within=5)
+            eventually(lambda: handshakes(door, "timeout") == 3, within=5)
+            with door.client() as client:
+                client.hear_settings()
+        finally:
+            for stopped in begun:
+                stopped.close()
