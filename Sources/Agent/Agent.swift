@@ -10,6 +10,8 @@ import ServiceLifecycle
 public enum Agent {
     /// Runs until node closes the control socket or a signal asks for the end.
     public static func run(_ configuration: AgentConfiguration) async throws {
+        let hidden = clinux_keep_memory_private()
+        guard hidden == 0 else { throw LinkError(call: "prctl(PR_SET_DUMPABLE)", code: -hidden) }
         LoggingSystem.bootstrap { _ in LineLog(component: "agent") }
         let logger = Logger(label: "agent")
         try prepareDirectory(configuration)

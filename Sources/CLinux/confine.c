@@ -9,6 +9,8 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -18,6 +20,10 @@
 #define THIS_ARCHITECTURE AUDIT_ARCH_AARCH64
 #else
 #error "Weft's proxy is confined on x86-64 and aarch64 only"
+#endif
+
+#ifndef SYS_memfd_secret
+#define SYS_memfd_secret 447    // one number on all architectures
 #endif
 
 // The kernel caches "always allowed" per number (a bitmap, since 5.11), so the order of this list costs nothing.
@@ -30,6 +36,8 @@ static const int always[] = {
     SYS_epoll_wait, SYS_poll,
 #endif
     SYS_splice, SYS_tee, SYS_fcntl, SYS_lseek, SYS_eventfd2, SYS_timerfd_create, SYS_timerfd_settime, SYS_timerfd_gettime,
+    // Keys: memory that only this process reads, and its size; files that were handed in open, whose offset others share.
+    SYS_memfd_secret, SYS_memfd_create, SYS_ftruncate, SYS_fstat, SYS_mlock, SYS_munlock, SYS_pread64,
     SYS_munmap, SYS_mremap, SYS_madvise, SYS_brk, SYS_futex, SYS_membarrier, SYS_set_robust_list, SYS_rseq, SYS_restart_syscall,
     SYS_clock_gettime, SYS_clock_getres, SYS_clock_nanosleep, SYS_nanosleep, SYS_gettimeofday, SYS_getrandom, SYS_getrusage,
     SYS_sched_yield, SYS_sched_getaffinity, SYS_getpid, SYS_gettid, SYS_exit, SYS_exit_group,
@@ -37,6 +45,12 @@ static const int always[] = {
 };
 
 enum { always_count = sizeof always / sizeof *always, instructions_max = 2 * always_count + 32 };
+
+int clinux_keep_memory_private(void) {
+    const struct rlimit no_core = {0, 0};
+    // exec makes a process dumpable again: each program says it for itself.
+    return setrlimit(RLIMIT_CORE, &no_core) == 0 && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 ? 0 : -errno;
+}
 
 #define ARGUMENT(n) ((unsigned)offsetof(struct seccomp_data, args) + 8 * (n))    /* low half: both architectures are little endian */
 
@@ -71,6 +85,12 @@ int clinux_confine_proxy(void) {
     emit(&f, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_tgkill, 0, 4));
     emit(&f, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, ARGUMENT(0)));
     emit(&f, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)getpid(), 0, 1));
+    emit(&f, allow);
+    emit(&f, refuse);
+    // socketpair: between two connections of this process.
+    emit(&f, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socketpair, 0, 4));
+    emit(&f, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, ARGUMENT(0)));
+    emit(&f, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_UNIX, 0, 1));
     emit(&f, allow);
     emit(&f, refuse);
     // ioctl: how much is readable, how much is unsent, whether the next byte is urgent.

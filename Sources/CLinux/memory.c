@@ -2,7 +2,9 @@
 #include "include/clinux_memory.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/mman.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 int clinux_memory_sealed(const char *name, const void *bytes, size_t count, bool immutable) {
@@ -30,6 +32,12 @@ int clinux_memory_is_sealed(int fd, bool immutable) {
     if (seals < 0) return -errno;
     int wanted = F_SEAL_SHRINK | F_SEAL_GROW | (immutable ? F_SEAL_WRITE : 0);
     return (seals & wanted) == wanted;
+}
+
+int clinux_memory_is_secret(int fd) {
+    struct statfs filesystem;
+    if (fstatfs(fd, &filesystem) != 0) return -errno;
+    return filesystem.f_type == SECRETMEM_MAGIC;
 }
 
 int64_t clinux_memory_size(int fd) {

@@ -55,6 +55,19 @@ int64_t clinux_raise_descriptor_limit(void) {
     return (int64_t)limit.rlim_max;
 }
 
+int64_t clinux_raise_locked_memory_limit(uint64_t bytes) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_MEMLOCK, &limit) != 0) return -errno;
+    if (limit.rlim_max < bytes) {
+        const struct rlimit wanted = {bytes, bytes};
+        if (setrlimit(RLIMIT_MEMLOCK, &wanted) == 0) return (int64_t)bytes;
+    }
+    // Without CAP_SYS_RESOURCE the hard limit is what there is.
+    limit.rlim_cur = limit.rlim_max < bytes ? limit.rlim_max : bytes;
+    if (setrlimit(RLIMIT_MEMLOCK, &limit) != 0) return -errno;
+    return (int64_t)limit.rlim_cur;
+}
+
 // In the child, between fork and exec: only async-signal-safe calls.
 struct failure { int stage, error; };
 

@@ -24,8 +24,9 @@ enum Limits {
     /// Without --workers.
     static let workersByDefaultMax = 8
 
-    /// Packets waiting for a child that does not read; beyond it the child is killed. A whole snapshot is 768 shards and 512 pods at 6 packets.
-    static let outboxPacketsMax = 8_192
+    /// Packets waiting for a child that does not read; beyond it the child is killed. A whole snapshot is 768 shards, 1,024 pods at 5 packets,
+    /// and as many identities at 3.
+    static let outboxPacketsMax = 16_384
     /// Jobs for the namespace thread that are under way: half of what a pipe of 64 KiB carries at eight bytes each.
     static let namespaceJobsMax = 4_096
     /// Sockets made for one pod and second; a proxy that asks for more is refused with EMFILE until the next second.
@@ -36,6 +37,12 @@ enum Limits {
     static let podsMax = CountersLayout.podsMax
     /// Shards kept: three families of 256, and room for more families.
     static let shardsMax = 4_096
+    /// RLIMIT_MEMLOCK of the proxy: its keys, and OpenSSL's memory for them, lie in secret memory, which counts as locked.
+    static let lockedMemoryBytes: Int64 = 64 << 20
+    /// Identities kept: each pod has one. A descriptor for its key, two while it is renewed.
+    static let identitiesMax = podsMax
+    /// Bytes of the revocation list, in memory that the agent made: 200,000 serials.
+    static let revocationBytesMax: Int64 = 8 << 20
     /// Bytes of /proc/net/tcp read when older connections are counted: 150 per connection.
     static let connectionTableBytesMax = 32 << 20
     /// Bytes of the state file.

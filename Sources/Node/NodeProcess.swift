@@ -7,10 +7,18 @@ import Telemetry
 public enum NodeProcess {
     /// Checks the machine, gives up what is not needed, loads the hooks, and supervises until SIGTERM or SIGINT.
     public static func run(_ wanted: NodeConfiguration) throws(StartFault) {
+        let hidden = clinux_keep_memory_private()
+        guard hidden == 0 else { throw .failed("cannot forbid core files: \(errorText(-hidden))") }
         let mount = try Requirements.check()
         var configuration = wanted
         try configuration.complete(cgroupMount: mount)
         try makeDirectories(configuration)
+        // While there still may be CAP_SYS_RESOURCE. Secret memory counts as locked.
+        let lockedLimit = clinux_raise_locked_memory_limit(UInt64(Limits.lockedMemoryBytes))
+        if lockedLimit < Limits.lockedMemoryBytes {
+            Log.warning(
+                "the proxy may lock less memory than it wants for keys", ("limit_bytes", "\(lockedLimit)"), ("wanted_bytes", "\(Limits.lockedMemoryBytes)"))
+        }
         // From here on, what fails for lack of a right is missing in `Capability.kept`.
         try reducePrivileges()
         let lock = try takeLock(configuration)

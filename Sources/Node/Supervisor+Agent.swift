@@ -20,6 +20,7 @@ extension Supervisor {
             agent.state = .running(child)
             agentHasSpoken = false
             shards.beginAgent()
+            identities.beginAgent()
             poller.watch(child.channel.descriptor, for: .agent(incarnation: incarnation))
             Log.info("agent started", ("pid", "\(child.pid)"), ("incarnation", "\(incarnation)"))
             tellAgentEverything(incarnation)
@@ -41,6 +42,7 @@ extension Supervisor {
         // A restarted agent goes on counting where its predecessor stopped.
         if let generation = shards.generation { sendToAgent(SnapshotAccepted(generation: generation)) }
         if let appliedGeneration { sendToAgent(SnapshotApplied(generation: appliedGeneration)) }
+        identities.tellAgent { sendToAgent($0) }
     }
 
     /// Sends to the running agent; without one nothing is lost, the next is told everything.
@@ -66,7 +68,7 @@ extension Supervisor {
                 Log.error("a shard was refused", ("family", "\(shard.family)"), ("index", "\(shard.index)"), ("reason", reason))
             }
         case .snapshotComplete: complete(try SnapshotComplete(message).generation, by: child.incarnation)
-        default: try refuseKind(message)
+        default: if try !takeIdentity(message) { try refuseKind(message) }
         }
     }
 

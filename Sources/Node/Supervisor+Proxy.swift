@@ -29,12 +29,14 @@ extension Supervisor {
         }
     }
 
-    /// What a new proxy must know, in an order in which every step makes sense: itself, the snapshot, and then pods with their listeners.
+    /// What a new proxy must know, in an order in which every step makes sense: itself, identities, the snapshot, and then pods with their listeners.
     /// With listeners first it would judge the queued connections by tables it does not have yet (503 for every service, seen under load).
     private func tellProxyEverything(_ child: RunningChild) {
         child.channel.send(ProxyHello(
             incarnation: child.incarnation, workers: UInt32(configuration.workers), nodeName: configuration.nodeName,
             descriptorLimit: descriptorLimit, heartbeat: capture.heartbeat, counters: counters))
+        // Identities before the tables that speak of meshed workloads: a proxy that knows the one and not the other would refuse.
+        identities.tellProxy { child.channel.send($0) }
         for shard in shards.all() { child.channel.send(shard) }
         if let generation = shards.generation { child.channel.send(SnapshotComplete(generation: generation)) }
         for enrolment in pods.values.compactMap(\.enrolment).sorted(by: { $0.number < $1.number }) { tellProxy(of: enrolment) }
@@ -83,7 +85,7 @@ extension Supervisor {
             Log.error("the proxy refused a snapshot", ("generation", "\(refused.generation)"), ("reason", refused.reason))
             sendToAgent(refused)
         default:
-            try refuseKind(message)
+            if try !takeIdentityFromProxy(message) { try refuseKind(message) }
         }
     }
 

@@ -26,6 +26,7 @@ final class Supervisor {
     var proxyState = ProcessState.State.down
     var appliedGeneration: UInt64?
     var shards = ShardStore()
+    let identities = IdentityStore()
     /// Set when the running agent has completed its first snapshot.
     var agentHasSpoken = false
 

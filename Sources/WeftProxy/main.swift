@@ -8,6 +8,11 @@ import Proxy
 // Node passes no `--limit`: it is for the proofs, which run the program that ships and cannot wait 300 s for a timeout. Whoever can
 // write this command line is root already.
 
+guard clinux_keep_memory_private() == 0 else {
+    say("error", "cannot forbid core files", "errno=\(errno)")
+    exit(1)
+}
+
 var controlDescriptor: Int32?
 var stockDescriptors: [Int32] = []
 var limits = ProxyLimits()

@@ -1,5 +1,6 @@
 """What each process may do, asked of the live processes. A debugger makes the proxy try what an intruder would try."""
 
+import os
 import re
 import subprocess
 
@@ -104,6 +105,7 @@ def test_an_intruder_in_the_proxy_gets_nowhere(shop):
         "socket_raw": "(41, 2, 3, 1)",
         "process_vm_readv": "(310, 1, 0, 0, 0, 0, 0)",
         "io_uring_setup": "(425, 8, bytes(120))",
+        "socketpair_netlink": "(53, 16, 3, 0, bytes(8))",
     })
     assert all(result in (-EPERM, -EACCES) for result in results.values()), results
     assert shop.web.curl(f"http://{shop.stock.ip}:8080/s/3") == "xxx", "the proxy lives on"
@@ -116,3 +118,18 @@ def test_children_cannot_gain_privilege_by_executing(shop, part):
     tasks = subprocess.run(["sh", "-c", f"cat /proc/{pid}/task/*/status"], capture_output=True, text=True).stdout
     assert set(re.findall(r"NoNewPrivs:\t(\d)", tasks)) == {"1"}
     assert set(re.findall(r"CapEff:\t(\S+)", tasks)) == {"0" * 16}
+
+
+@pytest.mark.parametrize("part", ["node", "agent", "proxy"])
+def test_nobody_looks_into_the_memory_of_a_process_that_holds_keys_or_hands_them_on(shop, part):
+    """Not dumpable (its /proc entries belong to root, though it does not), and no core file however it ends."""
+    pid = shop.nodes[0].weft.pid(part)
+    environ = os.stat(f"/proc/{pid}/environ")
+    assert (environ.st_uid, environ.st_gid) == (0, 0)
+    assert re.search(r"Max core file size +0 +0 ", open(f"/proc/{pid}/limits").read())
+    # Somebody of the same user, without capabilities, is what a break-in elsewhere would be.
+    user = {"agent": 15020, "proxy": 15001}.get(part)
+    if user:
+        look = f"open('/proc/{pid}/mem', 'rb')"
+        seen = subprocess.run(["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--bounding-set=-all", "python3", "-c", look], capture_output=True, text=True)
+        assert "PermissionError" in seen.stderr, seen

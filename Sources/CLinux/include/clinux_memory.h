@@ -10,5 +10,7 @@
 int clinux_memory_sealed(const char *name, const void *bytes, size_t count, bool immutable);
 /// Whether the descriptor is a memfd that can no longer shrink or grow (nor be written, when `immutable`). 1, 0 or -errno.
 int clinux_memory_is_sealed(int fd, bool immutable);
+/// Whether the descriptor is secret memory (memfd_secret(2)): mapped by who holds it and read by nobody else, the kernel and root included. 1, 0 or -errno.
+int clinux_memory_is_secret(int fd);
 /// The size of a descriptor's file, or -errno.
 int64_t clinux_memory_size(int fd);

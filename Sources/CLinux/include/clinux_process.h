@@ -38,6 +38,9 @@ int clinux_reduce_capabilities(uint64_t keep, uint64_t *missing);
 /// Raises RLIMIT_NOFILE to the hard limit; the limit, or -errno.
 int64_t clinux_raise_descriptor_limit(void);
 
+/// Raises RLIMIT_MEMLOCK to `bytes`, or as near as this process may; the limit, or -errno. Children inherit it.
+int64_t clinux_raise_locked_memory_limit(uint64_t bytes);
+
 /// Blocks `signals` for this thread (and those it makes) and answers a signalfd for them, or -errno.
 int clinux_signal_descriptor(const int *signals, size_t count);
 /// Reads one pending signal number, 0 when there is none, or -errno.
