@@ -14,8 +14,8 @@ static __always_inline void open_bypass(struct bpf_sock_ops *ctx, struct bpf_soc
 	const struct capture_pod *pod = bpf_map_lookup_elem(&pods, &key.network_namespace);
 	if (!pod || !(same_address(&key.destination, &pod->ipv4) || same_address(&key.destination, &pod->ipv6)))
 		return;
-	__u8 present = 1;
-	if (bpf_map_update_elem(&bypass, &key, &present, BPF_ANY)) {
+	__u8 why = CAPTURE_BYPASS_OWN;
+	if (bpf_map_update_elem(&bypass, &key, &why, BPF_ANY)) {
 		count(CAPTURE_BYPASS_LOST);
 		return;
 	}

@@ -39,6 +39,21 @@ static __always_inline bool is_redirected(const struct arrival *arrival)
 	return arrival->port == CAPTURE_OUTBOUND_PORT && is_loopback(&arrival->connection.destination);
 }
 
+/* The pod calls itself by its own address; the interface cannot tell, it is eth0 even for such a connection. Or a late segment of a redirected
+ * connection seeks its client: nobody outside has a loopback address (an answer to one that was forged never leaves the pod). */
+static __always_inline bool is_from_itself(const struct capture_connection_key *connection)
+{
+	return same_address(&connection->source, &connection->destination) || is_loopback(&connection->source);
+}
+
+/* An address of the namespace that the pod's record does not name: one more of an interface, or a link-local one. A strict pod's app listens there too. */
+static __always_inline enum capture_verdict judge_other_address(const struct capture_connection_key *connection, const struct capture_pod *pod)
+{
+	if (!(pod->flags & CAPTURE_POD_STRICT) || is_loopback(&connection->destination) || is_from_itself(connection))
+		return CAPTURE_INBOUND_PASSED_OTHER_ADDRESS;
+	return CAPTURE_INBOUND_DROPPED_OTHER_ADDRESS;
+}
+
 static __always_inline enum capture_verdict judge_inbound(const struct arrival *arrival)
 {
 	const struct capture_connection_key *connection = &arrival->connection;
@@ -48,16 +63,16 @@ static __always_inline enum capture_verdict judge_inbound(const struct arrival *
 	if (!pod)
 		return CAPTURE_INBOUND_PASSED_NOT_ENROLLED;
 	if (!same_address(&connection->destination, &pod->ipv4) && !same_address(&connection->destination, &pod->ipv6))
-		return CAPTURE_INBOUND_PASSED_OTHER_ADDRESS;
+		return judge_other_address(connection, pod);
 	if (!(pod->flags & CAPTURE_POD_INBOUND))
 		return CAPTURE_INBOUND_PASSED_INBOUND_OFF;
-	if (bpf_map_lookup_elem(&bypass, connection))
-		return CAPTURE_INBOUND_PASSED_OWN_SOCKET;
-	/* The pod calls itself by its own address; the interface cannot tell, it is eth0 even for such a connection. Or a late segment of a redirected
-	 * connection seeks its client: nobody outside has a loopback address (an answer to one that was forged never leaves the pod). */
-	if (same_address(&connection->source, &connection->destination) || is_loopback(&connection->source))
+	__u8 *why = bpf_map_lookup_elem(&bypass, connection);
+	if (why)
+		return *why == CAPTURE_BYPASS_PROBE ? CAPTURE_INBOUND_PASSED_PROBE : CAPTURE_INBOUND_PASSED_OWN_SOCKET;
+	if (is_from_itself(connection))
 		return CAPTURE_INBOUND_PASSED_SELF;
-	if (is_excluded_port(network_namespace, CAPTURE_DIRECTION_INBOUND, arrival->port))
+	/* Whoever writes a pod's manifest may leave the mesh where the namespace leaves it to him, and only there. */
+	if (!(pod->flags & CAPTURE_POD_STRICT) && is_listed(network_namespace, CAPTURE_PORTS_EXCLUDED_INBOUND, arrival->port))
 		return CAPTURE_INBOUND_PASSED_EXCLUDED_PORT;
 	if (proxy_is_silent())
 		return unless_closed(pod, CAPTURE_INBOUND_PASSED_PROXY_SILENT, CAPTURE_INBOUND_DROPPED_PROXY_SILENT);

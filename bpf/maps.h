@@ -17,14 +17,23 @@ struct {
 	__type(value, struct capture_pod);
 } pods __weak SEC(".maps");
 
-/* Ports that are not captured. */
+/* Enrolled pods' namespaces by the pods' addresses, for those who see only where a connection goes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 2 * CAPTURE_PODS_MAX);
+	__type(key, struct capture_address);
+	__type(value, __u64);
+} addresses __weak SEC(".maps");
+
+/* Ports that are not treated like others: see capture_port_list. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 65536);
 	__type(key, struct capture_port_key);
 	__type(value, __u8);
-} excluded_ports __weak SEC(".maps");
+} port_lists __weak SEC(".maps");
 
 /* Outbound prefixes that are not captured. */
 struct {
@@ -70,8 +79,8 @@ struct {
 	__type(value, __u32);
 } own __weak SEC(".maps");
 
-/* Connections from Weft's own sockets to the pod of the namespace they live in: these go to the app, not back into the inbound listener.
- * One for each open upstream connection of the node; ten times a process's usual 20,000 descriptors. */
+/* Connections that go to the app, not to the inbound listener, and why: those of Weft's own sockets to the pod of the namespace they live in, and the
+ * kubelet's probes. One for each open upstream connection of the node; ten times a process's usual 20,000 descriptors. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -79,6 +88,22 @@ struct {
 	__type(key, struct capture_connection_key);
 	__type(value, __u8);
 } bypass __weak SEC(".maps");
+
+/* Which pod a socket of the kubelet probes, by its namespace's cookie. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, __u64);
+} probed __weak SEC(".maps");
+
+/* When a strict pod last asked from a UDP port, in nanoseconds of bpf_ktime. Losing one costs a DNS client a second question. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct capture_asked_key);
+	__type(value, __u64);
+} asked_from __weak SEC(".maps");
 
 /* One element, so that one lookup reads every worker's stamp; the mapping is an array of u64. */
 struct {

@@ -95,7 +95,7 @@ static __always_inline enum capture_verdict judge(struct bpf_sock_addr *ctx, str
 		return CAPTURE_PASSED_OWN_ADDRESS;
 	if (is_link_local_ipv6(&asked->address))
 		return CAPTURE_PASSED_LINK_LOCAL;
-	if (is_excluded_port(network_namespace, CAPTURE_DIRECTION_OUTBOUND, bpf_ntohs(asked->port)))
+	if (is_listed(network_namespace, CAPTURE_PORTS_EXCLUDED_OUTBOUND, bpf_ntohs(asked->port)))
 		return CAPTURE_PASSED_EXCLUDED_PORT;
 	if (is_excluded_prefix(network_namespace, &asked->address))
 		return CAPTURE_PASSED_EXCLUDED_PREFIX;

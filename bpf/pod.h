@@ -10,9 +10,9 @@ unless_closed(const struct capture_pod *pod, enum capture_verdict passed, enum c
 	return pod->flags & CAPTURE_POD_FAIL_CLOSED ? refused : passed;
 }
 
-static __always_inline bool is_excluded_port(__u64 network_namespace, enum capture_direction direction, __u16 port)
+static __always_inline bool is_listed(__u64 network_namespace, enum capture_port_list list, __u16 port)
 {
-	struct capture_port_key key = { .network_namespace = network_namespace, .port = port, .direction = direction };
+	struct capture_port_key key = { .network_namespace = network_namespace, .port = port, .list = list };
 
-	return bpf_map_lookup_elem(&excluded_ports, &key) != 0;
+	return bpf_map_lookup_elem(&port_lists, &key) != 0;
 }

@@ -67,19 +67,25 @@ public final class Capture {
         try setListener(pod.outboundListener6, cookie, CAPTURE_DIRECTION_OUTBOUND, family: 6)
         try setListener(pod.inboundListener4, cookie, CAPTURE_DIRECTION_INBOUND, family: 4)
         try setListener(pod.inboundListener6, cookie, CAPTURE_DIRECTION_INBOUND, family: 6)
-        try setExclusions(cookie, ports: ExcludedPort.all(of: pod), prefixes: Set(pod.excludedOutboundPrefixes))
+        try setLists(cookie, ports: ListedPort.all(of: pod), prefixes: Set(pod.excludedOutboundPrefixes))
+        let record = capture_pod(pod)
+        try setAddresses(cookie, record.addresses)
         try attachToNamespace(pod)
-        try maps.pods.set(cookie, capture_pod(pod))
+        try maps.pods.set(cookie, record)
+        // Last, as it was first: a pod that ceases to be strict sends what it likes when everything else has changed.
+        if !pod.isStrict { try pins.removeLink(pins.egressLink(namespaceCookie: cookie)) }
     }
 
     /// Ends a pod's capture and leaves nothing of it. The pod's record goes first; connections already on their way still find the listener.
     public func unenrol(namespaceCookie cookie: UInt64) throws(CaptureError) {
+        try setAddresses(cookie, [])
         try maps.pods.remove(cookie)
         try pins.removeLink(pins.link(namespaceCookie: cookie))
+        try pins.removeLink(pins.egressLink(namespaceCookie: cookie))
         for direction in [CAPTURE_DIRECTION_OUTBOUND, CAPTURE_DIRECTION_INBOUND] {
             for family: UInt32 in [4, 6] { try setListener(-1, cookie, direction, family: family) }
         }
-        try setExclusions(cookie, ports: [], prefixes: [])
+        try setLists(cookie, ports: [], prefixes: [])
     }
 
     /// Detaches and unpins everything. The object is of no use afterwards.
@@ -94,8 +100,12 @@ extension Capture {
     private static let podPrograms = ["weft_sockops_pods", "weft_getpeername4", "weft_getpeername6", "weft_connect4", "weft_connect6"]
     /// Programs on the node's own cgroup.
     private static let nodePrograms = ["weft_sock_create", "weft_sockops_node", "weft_getsockopt"]
+    /// The program on the kubelet's cgroup.
+    private static let kubeletProgram = "weft_sockops_kubelet"
     /// The program in each pod's namespace.
     private static let namespaceProgram = "weft_sk_lookup"
+    /// The program on each strict pod's cgroup.
+    private static let egressProgram = "weft_egress"
 
     /// Brings the hooks into force. What fails half-way is undone, unless hooks of an earlier node were there: those go on as they are.
     private static func load(_ image: [UInt8], _ pins: Pins, _ configuration: CaptureConfiguration) throws(CaptureError) -> CaptureMaps {
@@ -107,9 +117,14 @@ extension Capture {
                 try pins.removeAll()
                 try pins.make()
             }
-            object.setConstants(capture_constants(network_namespace: 0, workers: UInt32(configuration.workers), zero: 0))
-            let programs = try object.load { $0 != namespaceProgram }
+            object.setConstants(capture_constants(
+                network_namespace: configuration.hostNamespaceCookie, workers: UInt32(configuration.workers), is_strict: 0))
+            let kubeletPrograms = configuration.kubeletCgroup == nil ? [] : [kubeletProgram]
+            let wanted = nodePrograms + podPrograms + kubeletPrograms
+            let programs = try object.load { wanted.contains($0) }
             try attach(nodePrograms, of: programs, to: configuration.weftNodeCgroup, pins)
+            if let cgroup = configuration.kubeletCgroup { try attach(kubeletPrograms, of: programs, to: cgroup, pins) }
+            else { try pins.removeLink(pins.link(kubeletProgram)) }
             try attach(podPrograms, of: programs, to: configuration.podsCgroup, pins)
             return try CaptureMaps.open(pins)
         } catch {
@@ -119,28 +134,21 @@ extension Capture {
     }
 
     private static func attach(_ names: [String], of programs: borrowing LoadedPrograms, to cgroup: String, _ pins: Pins) throws(CaptureError) {
-        let target = try Descriptor(open(cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC), "cannot open the cgroup \(cgroup)")
-        var status = stat(), system = statfs()
-        guard fstat(target.number, &status) == 0, fstatfs(target.number, &system) == 0 else {
-            throw .failed(step: "cannot look at the cgroup \(cgroup)", errorNumber: errno)
-        }
-        // CGROUP2_SUPER_MAGIC of <linux/magic.h>.
-        guard UInt32(truncatingIfNeeded: system.f_type) == 0x6367_7270 else {
-            throw .lacking("\(cgroup) is not in a cgroup v2 hierarchy, where alone programs can be attached: mount -t cgroup2 none /sys/fs/cgroup/unified.")
-        }
-        let identity = UInt64(status.st_ino)
-        for name in names {
-            try programs.attach(name, to: target, pinnedAt: pins.link(name)) { $0.cgroup.cgroup_id == identity }
-        }
+        let target = try CgroupPlace(cgroup)
+        for name in names { try programs.attach(name, to: target, pinnedAt: pins.link(name)) }
     }
 
+    /// The programs that carry the pod's cookie. A strict pod's datagrams are judged before anything else of it changes.
     private func attachToNamespace(_ pod: PodCapture) throws(CaptureError) {
         var status = stat()
         guard fstat(pod.namespaceFD, &status) == 0 else { throw .failed(step: "cannot look at the pod's namespace", errorNumber: errno) }
         let identity = UInt32(truncatingIfNeeded: status.st_ino)
         let object = try CaptureObject(opening: image, pins: pins)
-        object.setConstants(capture_constants(network_namespace: pod.namespaceCookie, workers: workers, zero: 0))
-        let programs = try object.load { $0 == Self.namespaceProgram }
+        object.setConstants(capture_constants(network_namespace: pod.namespaceCookie, workers: workers, is_strict: pod.isStrict ? 1 : 0))
+        let programs = try object.load { $0 == Self.namespaceProgram || pod.isStrict && $0 == Self.egressProgram }
+        if pod.isStrict {
+            try programs.attach(Self.egressProgram, to: try CgroupPlace(pod.cgroup), pinnedAt: pins.egressLink(namespaceCookie: pod.namespaceCookie))
+        }
         // A copy, since the caller keeps its own.
         let namespace = try Descriptor(fcntl(pod.namespaceFD, F_DUPFD_CLOEXEC, 0), "cannot hold the pod's namespace")
         try programs.attach(Self.namespaceProgram, to: namespace, pinnedAt: pins.link(namespaceCookie: pod.namespaceCookie)) {
@@ -157,11 +165,21 @@ extension Capture {
         }
     }
 
-    /// Brings the exclusions of one pod in line: new ones first, so that no port is captured for a moment that should not be.
-    private func setExclusions(_ cookie: UInt64, ports: Set<ExcludedPort>, prefixes: Set<PodCapture.Prefix>) throws(CaptureError) {
-        for port in ports { try maps.excludedPorts.set(port.key(cookie), 1) }
-        for key in try maps.excludedPorts.keys() where key.network_namespace == cookie && !ports.contains(ExcludedPort(key)) {
-            try maps.excludedPorts.remove(key)
+    /// The pod that has these addresses; those that it had before and has no more are nobody's.
+    private func setAddresses(_ cookie: UInt64, _ addresses: Set<[UInt8]>) throws(CaptureError) {
+        for address in addresses { try maps.addresses.set(capture_address(mapped: address), cookie) }
+        guard let before = try maps.pods.value(cookie) else { return }
+        for address in before.addresses.subtracting(addresses).map(capture_address.init(mapped:)) {
+            // Another pod may have got it meanwhile.
+            if try maps.addresses.value(address) == cookie { try maps.addresses.remove(address) }
+        }
+    }
+
+    /// Brings the lists of one pod in line: new entries first, so that no port is captured for a moment that should not be.
+    private func setLists(_ cookie: UInt64, ports: Set<ListedPort>, prefixes: Set<PodCapture.Prefix>) throws(CaptureError) {
+        for port in ports { try maps.portLists.set(port.key(cookie), 1) }
+        for key in try maps.portLists.keys() where key.network_namespace == cookie && !ports.contains(ListedPort(key)) {
+            try maps.portLists.remove(key)
         }
         let wanted = prefixes.map { capture_prefix_key($0, cookie) }
         for key in wanted { try maps.excludedPrefixes.set(key, 1) }

@@ -8,10 +8,19 @@ public struct CaptureConfiguration: Sendable {
     public var podsCgroup: String
     /// The cgroup this process has to itself while it makes sockets: whatever socket is made there counts as Weft's own.
     public var weftNodeCgroup: String
+    /// The kubelet's cgroup in the v2 hierarchy, whose probes go past the mesh; nil where there is no kubelet.
+    public var kubeletCgroup: String?
+    /// SO_NETNS_COOKIE of the host's network namespace, where the kubelet's sockets are.
+    public var hostNamespaceCookie: UInt64
     /// How many workers stamp the heartbeat, 1 … ``Capture/workersMax``.
     public var workers: Int
 
-    public init(objectPath: String, pinDirectory: String, podsCgroup: String, weftNodeCgroup: String, workers: Int) {
+    public init(
+        objectPath: String, pinDirectory: String, podsCgroup: String, weftNodeCgroup: String, kubeletCgroup: String? = nil,
+        hostNamespaceCookie: UInt64 = 0, workers: Int
+    ) {
+        self.kubeletCgroup = kubeletCgroup
+        self.hostNamespaceCookie = hostNamespaceCookie
         self.objectPath = objectPath
         self.pinDirectory = pinDirectory
         self.podsCgroup = podsCgroup
@@ -50,9 +59,18 @@ public struct PodCapture: Sendable {
     public var inbound = true
     /// While the proxy cannot serve, connections are refused (true) or pass the mesh by (false).
     public var failClosed = false
+    /// Nothing gets past the proxy: captured in both directions, refused when it cannot serve, inbound exclusions and further addresses of the namespace
+    /// included, and UDP too but for the excepted ports. What the three settings above say does not matter then.
+    public var isStrict = false
+    /// The pod's own cgroup in the v2 hierarchy, where a strict pod's datagrams are judged; borrowed for the call.
+    public var cgroup = ""
     public var excludedOutboundPorts: [UInt16] = []
     public var excludedInboundPorts: [UInt16] = []
     public var excludedOutboundPrefixes: [Prefix] = []
+    /// The kubelet's connections to these go to the app.
+    public var probePorts: [UInt16] = []
+    /// UDP ports, local or remote, that stay open to and from a strict pod.
+    public var udpExceptionPorts: [UInt16] = []
     /// Listeners in the pod's namespace, made in the node's cgroup, borrowed for the call; -1 where there is none.
     public var outboundListener4: Int32 = -1
     public var outboundListener6: Int32 = -1

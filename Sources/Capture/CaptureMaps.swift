@@ -5,7 +5,8 @@ import Glibc
 /// The maps that this process reads, writes or passes on. `bpf/maps.h` says what each is for.
 struct CaptureMaps: ~Copyable {
     let pods: KernelMap<UInt64, capture_pod>
-    let excludedPorts: KernelMap<capture_port_key, UInt8>
+    let addresses: KernelMap<capture_address, UInt64>
+    let portLists: KernelMap<capture_port_key, UInt8>
     let excludedPrefixes: KernelMap<capture_prefix_key, UInt8>
     let listeners: KernelMap<capture_listener_key, UInt64>
     let heartbeat, heartbeatReader, verdicts: Descriptor
@@ -13,7 +14,8 @@ struct CaptureMaps: ~Copyable {
     static func open(_ pins: Pins) throws(CaptureError) -> CaptureMaps {
         CaptureMaps(
             pods: try KernelMap(pinned: pins, "pods"),
-            excludedPorts: try KernelMap(pinned: pins, "excluded_ports"),
+            addresses: try KernelMap(pinned: pins, "addresses"),
+            portLists: try KernelMap(pinned: pins, "port_lists"),
             excludedPrefixes: try KernelMap(pinned: pins, "excluded_prefixes"),
             listeners: try KernelMap(pinned: pins, "listeners"),
             heartbeat: try Descriptor(bpf_obj_get(pins.map("heartbeat")), "cannot open the heartbeat"),

@@ -39,11 +39,14 @@ struct CaptureObject: ~Copyable {
     deinit { bpf_object__close(object) }
 
     /// Whether the maps pinned by an older build still hold the records this build reads. Libbpf would refuse to load otherwise, without saying why.
+    /// A map that this build does not know would be left behind unread.
     func fitsPinnedMaps(_ pins: Pins) -> Bool {
         var map: OpaquePointer?
+        var unknown = Set(pins.mapNames)
         while let next = bpf_object__next_map(object, map) {
             map = next
             if bpf_map__is_internal(next) { continue }
+            unknown.remove(String(cString: bpf_map__name(next)))
             let pinned = Descriptor(adopting: bpf_obj_get(pins.map(String(cString: bpf_map__name(next)))))
             if pinned.number < 0 { continue }
             var info = bpf_map_info(), bytes = UInt32(MemoryLayout<bpf_map_info>.size)
@@ -52,7 +55,7 @@ struct CaptureObject: ~Copyable {
                 info.max_entries == bpf_map__max_entries(next), info.map_flags == bpf_map__map_flags(next)
             else { return false }
         }
-        return true
+        return unknown.isEmpty
     }
 
     /// Sets what is constant for the verifier. The linker keeps one copy for each hook, of which the first is in use; all are set.
@@ -115,6 +118,12 @@ struct LoadedPrograms: ~Copyable {
     private let object: CaptureObject
 
     fileprivate init(from object: consuming CaptureObject) { self.object = object }
+
+    /// Makes `program` run at a cgroup, through a link pinned at `path`.
+    func attach(_ program: String, to cgroup: borrowing CgroupPlace, pinnedAt path: String) throws(CaptureError) {
+        let identity = cgroup.identity
+        try attach(program, to: cgroup.descriptor, pinnedAt: path) { $0.cgroup.cgroup_id == identity }
+    }
 
     /// Makes `program` run at `target` (a cgroup or a namespace), through a link pinned at `path`.
     ///

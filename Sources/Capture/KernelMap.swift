@@ -20,6 +20,17 @@ struct KernelMap<Key: BitwiseCopyable, Value: BitwiseCopyable>: ~Copyable {
         }
     }
 
+    /// The value at a key, or nil.
+    func value(_ key: Key) throws(CaptureError) -> Value? {
+        var key = key, result: Int32 = 0
+        let value = withUnsafeTemporaryAllocation(of: Value.self, capacity: 1) { slot -> Value? in
+            result = bpf_map_lookup_elem(descriptor.number, &key, slot.baseAddress!)
+            return result == 0 ? slot[0] : nil      // fully written when it was found
+        }
+        guard value != nil || errno == ENOENT else { throw .failed(step: "cannot read the map \(name)", errorNumber: errno) }
+        return value
+    }
+
     /// Removing what is not there is fine.
     func remove(_ key: Key) throws(CaptureError) {
         var key = key

@@ -2,7 +2,8 @@ internal import CLibBPF
 internal import CLinux
 import Glibc
 
-/// The pin directory: `maps/NAME`, `links/PROGRAM`, and `links/namespace-COOKIE` for each enrolled pod.
+/// The pin directory: `maps/NAME`, `links/PROGRAM`, `links/namespace-COOKIE` for each enrolled pod, and `links/egress-COOKIE` for each
+/// strict one.
 ///
 /// What is pinned lives on without this process. A pin is the only record of a link: nothing has to be remembered between a node and its successor.
 struct Pins {
@@ -17,8 +18,11 @@ struct Pins {
     func map(_ name: String) -> String { maps + "/" + name }
     func link(_ program: String) -> String { links + "/" + program }
 
-    private static let namespacePrefix = "namespace-"
+    private static let namespacePrefix = "namespace-", egressPrefix = "egress-"
+    /// The pod's program in its namespace.
     func link(namespaceCookie: UInt64) -> String { links + "/" + Self.namespacePrefix + String(namespaceCookie, radix: 16) }
+    /// A strict pod's program on its cgroup.
+    func egressLink(namespaceCookie: UInt64) -> String { links + "/" + Self.egressPrefix + String(namespaceCookie, radix: 16) }
 
     /// Makes the directories; refuses a place where nothing can be pinned.
     func make() throws(CaptureError) {
@@ -41,9 +45,13 @@ struct Pins {
     /// Namespaces for which a link is pinned.
     func namespaceCookies() -> [UInt64] {
         Self.names(in: links).compactMap { name in
-            name.hasPrefix(Self.namespacePrefix) ? UInt64(name.dropFirst(Self.namespacePrefix.count), radix: 16) : nil
+            let prefix = [Self.namespacePrefix, Self.egressPrefix].first { name.hasPrefix($0) }
+            return prefix.flatMap { UInt64(name.dropFirst($0.count), radix: 16) }
         }
     }
+
+    /// Names of the maps that are pinned.
+    var mapNames: [String] { Self.names(in: maps) }
 
     /// Detaches a pinned link and forgets it. A link whose cgroup or namespace is gone has nothing left to detach.
     func removeLink(_ path: String) throws(CaptureError) {

@@ -18,36 +18,45 @@ extension capture_address {
 }
 
 extension capture_pod {
+    /// The addresses that it has, 16 bytes each.
+    var addresses: Set<[UInt8]> {
+        Set([ipv4, ipv6].map { withUnsafeBytes(of: $0) { Array($0) } }.filter { address in address.contains { $0 != 0 } })
+    }
+
     init(_ pod: PodCapture) {
         self.init()
         self.pod = pod.pod
         if pod.outbound { flags |= UInt32(CAPTURE_POD_OUTBOUND) }
         if pod.inbound { flags |= UInt32(CAPTURE_POD_INBOUND) }
         if pod.failClosed { flags |= UInt32(CAPTURE_POD_FAIL_CLOSED) }
+        if pod.isStrict { flags = UInt32(CAPTURE_POD_STRICT | CAPTURE_POD_FAIL_CLOSED | CAPTURE_POD_OUTBOUND | CAPTURE_POD_INBOUND) }
         if let address = pod.ipv4 { ipv4 = capture_address(ipv4: address) }
         if let address = pod.ipv6 { ipv6 = capture_address(mapped: address) }
     }
 }
 
-/// Ports and prefixes as sets: what a pod no longer excludes is found by subtraction.
-struct ExcludedPort: Hashable {
-    var direction: UInt16
+/// Ports and prefixes as sets: what a pod no longer lists is found by subtraction.
+struct ListedPort: Hashable {
+    var list: UInt16
     var port: UInt16
 
-    static func all(of pod: PodCapture) -> Set<ExcludedPort> {
-        Set(pod.excludedOutboundPorts.map { ExcludedPort(direction: UInt16(CAPTURE_DIRECTION_OUTBOUND.rawValue), port: $0) })
-            .union(pod.excludedInboundPorts.map { ExcludedPort(direction: UInt16(CAPTURE_DIRECTION_INBOUND.rawValue), port: $0) })
+    static func all(of pod: PodCapture) -> Set<ListedPort> {
+        let lists = [
+            (CAPTURE_PORTS_EXCLUDED_OUTBOUND, pod.excludedOutboundPorts), (CAPTURE_PORTS_EXCLUDED_INBOUND, pod.excludedInboundPorts),
+            (CAPTURE_PORTS_PROBED, pod.probePorts), (CAPTURE_PORTS_UDP_EXCEPTIONS, pod.udpExceptionPorts),
+        ]
+        return Set(lists.flatMap { list, ports in ports.map { ListedPort(list: UInt16(list.rawValue), port: $0) } })
     }
 
-    init(direction: UInt16, port: UInt16) {
-        self.direction = direction
+    init(list: UInt16, port: UInt16) {
+        self.list = list
         self.port = port
     }
 
-    init(_ key: capture_port_key) { self.init(direction: key.direction, port: key.port) }
+    init(_ key: capture_port_key) { self.init(list: key.list, port: key.port) }
 
     func key(_ namespaceCookie: UInt64) -> capture_port_key {
-        capture_port_key(network_namespace: namespaceCookie, port: port, direction: direction, zero: 0)
+        capture_port_key(network_namespace: namespaceCookie, port: port, list: list, zero: 0)
     }
 }
 

@@ -21,11 +21,23 @@ final class KernelCapture: PodCapturing {
         do throws(CaptureError) {
             capture = try Capture(CaptureConfiguration(
                 objectPath: configuration.bpfObject, pinDirectory: configuration.pinDirectory, podsCgroup: configuration.podsCgroup,
-                weftNodeCgroup: configuration.weftCgroup + "/node", workers: configuration.workers))
+                weftNodeCgroup: configuration.weftCgroup + "/node", kubeletCgroup: configuration.kubeletCgroup,
+                hostNamespaceCookie: try Self.hostNamespaceCookie(), workers: configuration.workers))
         } catch {
             if case .lacking(let what) = error { throw .lacking(what) }
             throw .failed("the hooks could not be loaded: \(error.description)")
         }
+    }
+
+    /// Node runs in the host's namespace, as the kubelet does.
+    private static func hostNamespaceCookie() throws(CaptureError) -> UInt64 {
+        let socket = clinux_stock_socket(false, 0)
+        guard socket >= 0 else { throw .failed(step: "cannot make a socket", errorNumber: -socket) }
+        defer { clinux_close(socket) }
+        var cookie: UInt64 = 0
+        let result = clinux_namespace_cookie(socket, &cookie)
+        guard result == 0 else { throw .failed(step: "SO_NETNS_COOKIE", errorNumber: -result) }
+        return cookie
     }
 
     /// Pins live in bpffs: it is what keeps the hooks when node is gone.
@@ -50,6 +62,10 @@ final class KernelCapture: PodCapturing {
         pod.outbound = wish.flags.contains(.outbound)
         pod.inbound = wish.flags.contains(.inbound)
         pod.failClosed = wish.flags.contains(.failClosed)
+        pod.isStrict = wish.flags.contains(.strict)
+        pod.cgroup = wish.cgroupPath
+        pod.probePorts = wish.probePorts
+        pod.udpExceptionPorts = wish.udpExceptionPorts
         pod.excludedOutboundPorts = wish.excludedOutboundPorts
         pod.excludedInboundPorts = wish.excludedInboundPorts
         pod.excludedOutboundPrefixes = wish.excludedOutboundPrefixes.map { PodCapture.Prefix(address: $0.address.bytes, bits: Int($0.length)) }

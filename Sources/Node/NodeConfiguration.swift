@@ -11,6 +11,8 @@ public struct NodeConfiguration: Equatable, Sendable {
     public var wantedPodsCgroup: String?
     /// Weft's own cgroup; nil: `weft` in the v2 hierarchy.
     public var wantedWeftCgroup: String?
+    /// The kubelet's cgroup; nil: looked for where distributions put it.
+    public var wantedKubeletCgroup: String?
     public var workers: Int
     public var metricsAddress: String
     public var proxyPath: String
@@ -23,10 +25,13 @@ public struct NodeConfiguration: Equatable, Sendable {
 
     /// Set by `complete`.
     public internal(set) var podsCgroup = "", weftCgroup = ""
+    /// Set by `complete`; nil where there is no kubelet.
+    public internal(set) var kubeletCgroup: String?
 
     public init(
-        manifests: String, nodeName: String, stateDirectory: String, podsCgroup: String?, weftCgroup: String?, workers: Int?, metricsAddress: String,
-        proxyPath: String?, bpfObject: String?, namespacesRoot: String, dataDirectory: String? = nil, agentOptions: [String] = []
+        manifests: String, nodeName: String, stateDirectory: String, podsCgroup: String?, weftCgroup: String?, kubeletCgroup: String?, workers: Int?,
+        metricsAddress: String, proxyPath: String?, bpfObject: String?, namespacesRoot: String, dataDirectory: String? = nil,
+        agentOptions: [String] = []
     ) throws(StartFault) {
         self.manifests = try Self.absolute(manifests, "--manifests")
         self.stateDirectory = try Self.absolute(stateDirectory, "--state-dir")
@@ -36,6 +41,7 @@ public struct NodeConfiguration: Equatable, Sendable {
         self.namespacesRoot = try Self.absolute(namespacesRoot, "--namespaces-root")
         wantedPodsCgroup = podsCgroup
         wantedWeftCgroup = weftCgroup
+        wantedKubeletCgroup = kubeletCgroup
         // It names a directory of pins and travels in labels: RFC 1123, as Kubernetes has it.
         let isName = !nodeName.isEmpty && nodeName.utf8.count <= 253 && nodeName.first != "." && nodeName.first != "-"
             && nodeName.unicodeScalars.allSatisfy { ("a"..."z").contains($0) || ("0"..."9").contains($0) || $0 == "-" || $0 == "." }
@@ -63,8 +69,25 @@ public struct NodeConfiguration: Equatable, Sendable {
             }
         }
         guard access(podsCgroup + "/cgroup.procs", F_OK) == 0 else { throw .usage("--pods-cgroup \(podsCgroup) does not exist") }
+        kubeletCgroup = wantedKubeletCgroup.map(Self.withoutTrailingSlash) ?? Self.usualKubeletCgroups.map { mount + $0 }.first { access($0, F_OK) == 0 }
+        if let kubeletCgroup {
+            guard NamespaceRoot.isBelow(kubeletCgroup, root: mount) else {
+                throw .usage("--kubelet-cgroup \(kubeletCgroup) is not below the v2 hierarchy at \(mount)")
+            }
+            guard access(kubeletCgroup + "/cgroup.procs", F_OK) == 0 else { throw .usage("--kubelet-cgroup \(kubeletCgroup) does not exist") }
+            // Whatever connects from there counts as a probe.
+            guard kubeletCgroup != podsCgroup, !NamespaceRoot.isBelow(podsCgroup, root: kubeletCgroup), !NamespaceRoot.isBelow(kubeletCgroup, root: podsCgroup) || podsCgroup == mount
+            else { throw .usage("--kubelet-cgroup \(kubeletCgroup) and the pods' cgroup \(podsCgroup) lie in each other") }
+        }
         guard weftCgroup != mount else { throw .usage("--weft-cgroup must be a cgroup of its own below \(mount)") }
     }
+
+    /// Where the kubelet runs: systemd units of kubeadm and the clouds, Bottlerocket, kind, Talos, k3s, RKE2 and MicroK8s, whose kubelets are part of them.
+    private static let usualKubeletCgroups = [
+        "/system.slice/kubelet.service", "/runtime.slice/kubelet.service", "/kubelet.slice/kubelet.service", "/podruntime/kubelet",
+        "/system.slice/k3s.service", "/system.slice/k3s-agent.service", "/system.slice/rke2-server.service", "/system.slice/rke2-agent.service",
+        "/system.slice/snap.microk8s.daemon-kubelite.service",
+    ]
 
     var pinDirectory: String { "/sys/fs/bpf/weft/\(nodeName)" }
 

@@ -40,7 +40,8 @@ public enum NodeProcess {
 
         Log.info(
             "node starts", ("name", configuration.nodeName), ("workers", "\(configuration.workers)"), ("descriptors_max", "\(descriptorLimit)"),
-            ("pods_cgroup", configuration.podsCgroup), ("weft_cgroup", configuration.weftCgroup))
+            ("pods_cgroup", configuration.podsCgroup), ("weft_cgroup", configuration.weftCgroup),
+            ("kubelet_cgroup", configuration.kubeletCgroup ?? "none: probes have no way past strict pods' proxy"))
         let capture = try KernelCapture(configuration)
         let supervisor: Supervisor
         do throws(StartFault) {

@@ -25,6 +25,9 @@ struct NodeCommand: ParsableCommand {
     var podsCgroup: String?
     @Option(help: ArgumentHelp("Weft's own v2 cgroup (default: weft below the v2 mount).", valueName: "path"))
     var weftCgroup: String?
+    @Option(help: ArgumentHelp(
+        "The kubelet's v2 cgroup: its probes reach strict pods (default: where distributions put it).", valueName: "path"))
+    var kubeletCgroup: String?
     @Option(help: ArgumentHelp("Workers of the proxy (default: cores, at most the CPU quota and 8).", valueName: "count"))
     var workers: Int?
     @Option(help: ArgumentHelp("Where metrics and health are served.", valueName: "address:port"))
@@ -47,9 +50,9 @@ struct NodeCommand: ParsableCommand {
     func run() throws {
         do throws(StartFault) {
             let configuration = try NodeConfiguration(
-                manifests: manifests, nodeName: nodeName, stateDirectory: stateDir, podsCgroup: podsCgroup, weftCgroup: weftCgroup, workers: workers,
-                metricsAddress: metricsAddress.description, proxyPath: proxy, bpfObject: bpfObject, namespacesRoot: namespacesRoot,
-                dataDirectory: dataDir, agentOptions: identities.arguments)
+                manifests: manifests, nodeName: nodeName, stateDirectory: stateDir, podsCgroup: podsCgroup, weftCgroup: weftCgroup,
+                kubeletCgroup: kubeletCgroup, workers: workers, metricsAddress: metricsAddress.description, proxyPath: proxy, bpfObject: bpfObject,
+                namespacesRoot: namespacesRoot, dataDirectory: dataDir, agentOptions: identities.arguments)
             if cleanup { try NodeProcess.cleanUp(configuration) } else { try NodeProcess.run(configuration) }
         } catch {
             "weft node: \(error.message)\n".withCString { _ = write(2, $0, strlen($0)) }

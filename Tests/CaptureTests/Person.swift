@@ -13,7 +13,9 @@ final class Person {
         var name: String?
         var port, mark, protocolNumber, count: Int?
         var then: Then?
-        var hold, closeAtOnce, pause: Bool?
+        var hold, closeAtOnce, pause, connected: Bool?
+        /// Local UDP port.
+        var bindPort: Int?
 
         /// A second connect() on the same socket.
         struct Then: Encodable { var to: String, port: Int }
@@ -26,6 +28,8 @@ final class Person {
         var reply: String?
         /// getpeername, and getpeername after the second connect.
         var peer, peerThen: String?
+        /// Own address of a connected UDP socket.
+        var local: String?
         var milliseconds: Double?
         var cookie: UInt64?
         var succeeded, right, wrong, missing: Int?
@@ -91,6 +95,17 @@ final class Person {
         more(&question)
         return try ask(question)
     }
+
+    /// Asks over UDP and waits a second for the answer.
+    func ask(over udp: String, _ port: Int, connected: Bool = false, _ more: (inout Question) -> Void = { _ in }) throws -> Answer {
+        var question = Question(does: "datagram", to: udp, port: port)
+        question.connected = connected
+        more(&question)
+        return try ask(question)
+    }
+
+    /// Becomes a UDP server that says its name, on both families.
+    func serveDatagrams(_ name: String, on port: Int) throws { _ = try ask(Question(does: "serve datagrams", name: name, port: port)) }
 
     /// Becomes an app that says its name and who called.
     func serve(_ name: String, on port: Int) throws { _ = try ask(Question(does: "serve", name: name, port: port)) }

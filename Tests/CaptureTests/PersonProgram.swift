@@ -171,6 +171,68 @@ extension Person {
         return {"succeeded": succeeded, "errors": errors}
 
 
+    def answer_datagrams(sock, name):
+        while True:
+            _, sender = sock.recvfrom(4096)
+            try:
+                sock.sendto(f"app {name}".encode(), sender)
+            except OSError:
+                pass
+
+
+    def serve_datagrams(ask):
+        for family, address in (socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::"):
+            sock = socket.socket(family, socket.SOCK_DGRAM)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((address, ask["port"]))
+            threading.Thread(target=answer_datagrams, args=(sock, ask["name"]), daemon=True).start()
+        return {}
+
+
+    def exchange(sock, send):
+        answer, started = {}, time.monotonic()
+        try:
+            send()
+            answer["reply"] = sock.recv(4096).decode(errors="replace")
+        except OSError as error:
+            answer["error"] = errno.errorcode.get(error.errno, "ETIMEDOUT")
+        answer["milliseconds"] = (time.monotonic() - started) * 1000
+        return answer
+
+
+    def datagram(ask):
+        sock, to = socket.socket(socket.AF_INET6 if ":" in ask["to"] else socket.AF_INET, socket.SOCK_DGRAM), (ask["to"], ask["port"])
+        sock.settimeout(1)
+        if "bindPort" in ask:
+            sock.bind(("", ask["bindPort"]))
+        if not ask.get("connected"):
+            return exchange(sock, lambda: sock.sendto(b"question", to))
+        sock.connect(to)
+        answer = exchange(sock, lambda: sock.send(b"question")) | {"peer": text(sock.getpeername()), "local": sock.getsockname()[0]}
+        if ask.get("hold"):
+            held.append(sock)
+        return answer
+
+
+    def datagram_again(ask):
+        return exchange(held[-1], lambda: held[-1].send(b"question"))
+
+
+    def raw(ask):
+        """A UDP datagram, or an echo request, made by hand."""
+        protocol = ask["protocolNumber"]
+        sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, protocol)
+        sock.settimeout(1)
+        packet = struct.pack("!HHHH", 5555, 9000, 9, 0) + b"x"
+        if protocol == socket.IPPROTO_ICMP:
+            packet = struct.pack("!BBHHH", 8, 0, 0xF7FD, 1, 1)
+        answer = exchange(sock, lambda: sock.sendto(packet, (ask["to"], 0)))
+        if "reply" in answer:
+            answer["reply"] = "something"
+        return answer
+
+
     def behave(ask):
         holding.set() if ask.get("hold") else holding.clear()
         open_gate.clear() if ask.get("pause") else open_gate.set()
@@ -194,6 +256,7 @@ extension Person {
 
 
     does = {"hello": lambda ask: {}, "listen": listen, "serve": serve, "connect": connect, "burst": burst, "behave": behave, "cookie": cookie,
+            "serve datagrams": serve_datagrams, "datagram": datagram, "datagram again": datagram_again, "raw": raw,
             "replies": reply_to_held, "tally": lambda ask: tally, "release": release}
     enter(sys.argv[2])
     while packet := parent.recv(65536):

@@ -15,6 +15,7 @@ final class ScratchNode {
     let name: String
     let directory, cgroups: String
     let weft: Person
+    private let hostCookie: UInt64
     private(set) var capture: Capture?
     private var people: [String: Person] = [:]
     private var listeners: [String: [Int32]] = [:]
@@ -36,6 +37,7 @@ final class ScratchNode {
         do {
             try Self.shell(Self.setUp(name: name, directory: directory, cgroups: cgroups))
             weft = try Person(cgroup: cgroups + (nested ? "/pods" : "") + "/weft/node", namespace: name + "-r")
+            hostCookie = try weft.ask(.init(does: "cookie")).cookie!
         } catch {
             try? Self.shell(Self.tearDown(name: name, directory: directory, cgroups: cgroups))
             throw error
@@ -79,8 +81,10 @@ final class ScratchNode {
     var configuration: CaptureConfiguration {
         CaptureConfiguration(
             objectPath: Self.object, pinDirectory: directory + "/bpf/weft", podsCgroup: cgroups + "/pods",
-            weftNodeCgroup: cgroups + (nested ? "/pods" : "") + "/weft/node", workers: 2)
+            weftNodeCgroup: cgroups + (nested ? "/pods" : "") + "/weft/node", kubeletCgroup: cgroups + "/kubelet",
+            hostNamespaceCookie: hostCookie, workers: 2)
     }
+
 
     /// Loads the hooks and starts the heartbeat.
     func start() throws {
@@ -103,10 +107,12 @@ final class ScratchNode {
         Heart.leave(nanoseconds.map { $0 + Int64(Heart.now()) } ?? 0, in: capture!.heartbeat, slot: worker)
     }
 
-    /// The program of a pod (`a`, `b`) or on the other machine (`far`).
+    /// The program of a pod (`a`, `b`), on the other machine (`far`), or on this one (`kubelet`, `host`).
     func person(_ who: String) throws -> Person {
         if let known = people[who] { return known }
-        let person = try Person(cgroup: cgroups + (who == "far" ? "/far" : "/pods/" + who), namespace: name + "-" + who)
+        let isOfHost = who == "kubelet" || who == "host"
+        let person = try Person(
+            cgroup: cgroups + (isOfHost || who == "far" ? "/" + who : "/pods/" + who), namespace: name + (isOfHost ? "-r" : "-" + who))
         people[who] = person
         return person
     }
@@ -124,6 +130,7 @@ final class ScratchNode {
             ipv6: [0xfd, 0x88, 0, number, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2])
         (wish.outboundListener4, wish.outboundListener6) = (listeners[pod]![0], listeners[pod]![1])
         (wish.inboundListener4, wish.inboundListener6) = (listeners[pod]![2], listeners[pod]![3])
+        wish.cgroup = cgroups + "/pods/" + pod
         change(&wish)
         try capture!.enrol(wish)
     }
@@ -141,6 +148,22 @@ final class ScratchNode {
         let page = mmap(nil, 4096, PROT_READ, MAP_SHARED, capture!.verdicts, 0)!
         defer { munmap(page, 4096) }
         return page.load(fromByteOffset: index * 8, as: UInt64.self)
+    }
+
+    /// Names of the links that are pinned.
+    var links: [String] { (try? FileManager.default.contentsOfDirectory(atPath: directory + "/bpf/weft/links")) ?? [] }
+
+    /// Entries of a pinned map, as bpftool sees them.
+    func entries(of map: String) throws -> Int {
+        let process = Process(), output = Pipe()
+        process.executableURL = URL(filePath: "/bin/sh")
+        process.arguments = ["-c", "bpftool -j map dump pinned \(directory)/bpf/weft/maps/\(map)"]
+        process.standardOutput = output
+        try process.run()
+        let said = output.fileHandleForReading.readDataToEndOfFile()
+        process.waitUntilExit()
+        guard let list = try JSONSerialization.jsonObject(with: said) as? [Any] else { throw Person.Trouble(description: "bpftool could not dump \(map)") }
+        return list.count
     }
 
     /// Runs commands in a pod's namespace.
@@ -180,7 +203,7 @@ final class ScratchNode {
         """
         set -e
         mkdir -p \(directory)/bpf && mount -t bpf bpf \(directory)/bpf
-        mkdir -p \(cgroups)/pods/a \(cgroups)/pods/b \(cgroups)/pods/weft/node \(cgroups)/weft/node \(cgroups)/far
+        mkdir -p \(cgroups)/pods/a \(cgroups)/pods/b \(cgroups)/pods/weft/node \(cgroups)/weft/node \(cgroups)/far \(cgroups)/kubelet \(cgroups)/host
         ip netns add \(name)-r
         ip -n \(name)-r link set lo up
         ip netns exec \(name)-r sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv6.conf.default.accept_dad=0

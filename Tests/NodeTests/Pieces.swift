@@ -103,7 +103,7 @@ import Testing
     @Test func namesOfNodes() throws {
         func configuration(_ name: String, workers: Int? = nil) throws(StartFault) -> NodeConfiguration {
             try NodeConfiguration(
-                manifests: "m", nodeName: name, stateDirectory: "/run/weft/", podsCgroup: nil, weftCgroup: nil, workers: workers,
+                manifests: "m", nodeName: name, stateDirectory: "/run/weft/", podsCgroup: nil, weftCgroup: nil, kubeletCgroup: nil, workers: workers,
                 metricsAddress: "0.0.0.0:15020", proxyPath: nil, bpfObject: nil, namespacesRoot: "/run/netns")
         }
         let fine = try configuration("node-1.example")

@@ -17,6 +17,8 @@ enum {
 	CAPTURE_SPREAD = 64,
 	/* More than a node's kubelet runs (110 by default, 250 at large providers). */
 	CAPTURE_PODS_MAX = 4096,
+	/* A strict pod that has asked from a UDP port hears answers there for so long. */
+	CAPTURE_UDP_ANSWER_SECONDS = 60,
 };
 
 /* fd6d:6573:6800::/64 ("mesh"), the IPv6 counterpart of 127.0.0.0/8: an AnyIP route in the pod makes all of it local. In host order. */
@@ -68,7 +70,24 @@ enum {
 	VERDICT(OWN_SOCKET_TAGGED, "own_socket_tagged") \
 	VERDICT(OWN_SOCKET_UNTAGGED, "own_socket_untagged") \
 	VERDICT(BYPASS_OPENED, "bypass_opened") \
-	VERDICT(BYPASS_LOST, "bypass_lost")
+	VERDICT(BYPASS_LOST, "bypass_lost") \
+	/* what a strict pod sends other than by TCP */ \
+	VERDICT(UDP_PASSED_LOCAL, "udp_passed_local") \
+	VERDICT(UDP_PASSED_EXCEPTION, "udp_passed_exception") \
+	VERDICT(UDP_REFUSED, "udp_refused") \
+	VERDICT(ICMP_PASSED, "icmp_passed") \
+	VERDICT(PROTOCOL_REFUSED, "protocol_refused") \
+	/* a datagram that reaches a strict pod's namespace, and no connected socket there */ \
+	VERDICT(INBOUND_UDP_PASSED_LOCAL, "inbound_udp_passed_local") \
+	VERDICT(INBOUND_UDP_PASSED_EXCEPTION, "inbound_udp_passed_exception") \
+	VERDICT(INBOUND_UDP_PASSED_ANSWER, "inbound_udp_passed_answer") \
+	VERDICT(INBOUND_UDP_DROPPED, "inbound_udp_dropped") \
+	/* a connection that reaches a strict pod's namespace by an address that is not the pod's */ \
+	VERDICT(INBOUND_DROPPED_OTHER_ADDRESS, "inbound_dropped_other_address") \
+	/* the kubelet's probes */ \
+	VERDICT(INBOUND_PASSED_PROBE, "inbound_passed_probe") \
+	VERDICT(PROBE_MARKED, "probe_marked") \
+	VERDICT(PROBE_LOST, "probe_lost")
 
 enum capture_verdict {
 #define CAPTURE_VERDICT_ENUMERATOR(symbol, name) CAPTURE_##symbol,
@@ -92,6 +111,8 @@ enum {
 	CAPTURE_POD_INBOUND = 1u << 1,
 	/* What happens while the proxy cannot serve: refused when set, past the mesh when not. */
 	CAPTURE_POD_FAIL_CLOSED = 1u << 2,
+	/* Nothing reaches the pod past the proxy, by whichever of its addresses and whatever it excludes. Whoever sets it sets the other three too. */
+	CAPTURE_POD_STRICT = 1u << 3,
 };
 
 /* An enrolled pod; the key is its network namespace's cookie, so processes of the host's namespace are never captured. */
@@ -106,11 +127,22 @@ _Static_assert(sizeof(struct capture_pod) == 40, "read by Sources/Capture");
 
 enum capture_direction { CAPTURE_DIRECTION_OUTBOUND = 1, CAPTURE_DIRECTION_INBOUND = 2 };
 
+/* What a port is listed for. */
+enum capture_port_list {
+	/* Not captured, by direction. */
+	CAPTURE_PORTS_EXCLUDED_OUTBOUND = 1,
+	CAPTURE_PORTS_EXCLUDED_INBOUND = 2,
+	/* Where the kubelet asks how the pod is. */
+	CAPTURE_PORTS_PROBED = 3,
+	/* UDP of a strict pod that is let through, whether it is the local or the remote port. */
+	CAPTURE_PORTS_UDP_EXCEPTIONS = 4,
+};
+
 struct capture_port_key {
 	__u64 network_namespace;
 	/* In host order. */
 	__u16 port;
-	__u16 direction;
+	__u16 list;
 	__u32 zero;
 };
 _Static_assert(sizeof(struct capture_port_key) == 16, "read by Sources/Capture");
@@ -158,12 +190,28 @@ struct capture_destination {
 };
 _Static_assert(sizeof(struct capture_destination) == 20, "read by Sources/Capture");
 
-/* Set before load, constant for the verifier. The programs on the cgroups serve every pod (network_namespace 0); sk_lookup, which cannot ask whose
- * packet it judges, is loaded once for each pod with the pod's cookie in here. */
+/* Why a connection goes to the app and not to the inbound listener. */
+enum capture_bypass {
+	CAPTURE_BYPASS_OWN = 1,
+	CAPTURE_BYPASS_PROBE = 2,
+};
+
+/* A UDP port from which a strict pod has asked. */
+struct capture_asked_key {
+	__u64 network_namespace;
+	/* In host order. */
+	__u32 port;
+	__u32 zero;
+};
+_Static_assert(sizeof(struct capture_asked_key) == 16, "no padding: keys are compared as bytes");
+
+/* Set before load, constant for the verifier. The programs on the pods' cgroup serve every pod. sk_lookup and egress, which cannot ask whose packet they
+ * judge, are loaded once for each pod with the pod's cookie in here, and again when it becomes strict or ceases to be: what only strict pods need, the
+ * others' programs do not contain. The kubelet's has the host's cookie. */
 struct capture_constants {
 	__u64 network_namespace;
 	__u32 workers;
-	__u32 zero;
+	__u32 is_strict;
 };
 _Static_assert(sizeof(struct capture_constants) == 16, "written by Sources/Capture");
 
