@@ -61,14 +61,14 @@ extension CaptureTests {
 
         enum End: CaseIterable { case detach, cleanupAfterCrash }
 
-        @Test(arguments: End.allCases) func nothingIsLeftBehind(end: End) throws {
+        @Test(arguments: End.allCases, [false, true]) func nothingIsLeftBehind(end: End, isStrict: Bool) throws {
             try ScratchNode.with { node in
                 try node.start()
                 try node.person("far").serve("far", on: 80)
-                try node.enrol("a") { $0.failClosed = true; $0.excludedOutboundPorts = [1] }
+                try node.enrol("a") { $0.failClosed = true; $0.isStrict = isStrict; $0.excludedOutboundPorts = [1] }
                 let objects = try node.kernelObjects()
-                // Eight hooks and one namespace.
-                #expect(objects.count { $0.hasPrefix("link") } == 9)
+                // Nine hooks and one namespace, and a strict pod's cgroup.
+                #expect(objects.count { $0.hasPrefix("link") } == (isStrict ? 11 : 10))
                 let pins = node.configuration.pinDirectory
                 switch end {
                 case .detach:
@@ -99,10 +99,13 @@ extension CaptureTests {
                     $0.excludedOutboundPorts = [1, 2]
                     $0.excludedInboundPorts = [3]
                     $0.excludedOutboundPrefixes = [.init(address: [UInt8](repeating: 0, count: 16), bits: 0)]
+                    $0.isStrict = true
+                    $0.probePorts = [4]
+                    $0.udpExceptionPorts = [5]
                 }
                 try node.capture!.unenrol(namespaceCookie: try node.cookie("a"))
                 #expect(try node.linkNumbers() == before)
-                for map in ["pods", "listeners", "excluded_ports", "excluded_prefixes", "connecting", "bypass"] {
+                for map in ["pods", "listeners", "addresses", "port_lists", "excluded_prefixes", "connecting", "bypass"] {
                     #expect(try node.entries(in: map) == 0, "\(map)")
                 }
                 // Letting go of what is not held is fine.

@@ -153,19 +153,6 @@ final class ScratchNode {
     /// Names of the links that are pinned.
     var links: [String] { (try? FileManager.default.contentsOfDirectory(atPath: directory + "/bpf/weft/links")) ?? [] }
 
-    /// Entries of a pinned map, as bpftool sees them.
-    func entries(of map: String) throws -> Int {
-        let process = Process(), output = Pipe()
-        process.executableURL = URL(filePath: "/bin/sh")
-        process.arguments = ["-c", "bpftool -j map dump pinned \(directory)/bpf/weft/maps/\(map)"]
-        process.standardOutput = output
-        try process.run()
-        let said = output.fileHandleForReading.readDataToEndOfFile()
-        process.waitUntilExit()
-        guard let list = try JSONSerialization.jsonObject(with: said) as? [Any] else { throw Person.Trouble(description: "bpftool could not dump \(map)") }
-        return list.count
-    }
-
     /// Runs commands in a pod's namespace.
     func configure(_ pod: String, _ commands: String) throws { try Self.shell("ip netns exec \(name)-\(pod) sh -ec '\(commands)'") }
 

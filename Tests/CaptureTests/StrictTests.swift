@@ -113,7 +113,7 @@ extension CaptureTests {
                 try node.capture!.unenrol(namespaceCookie: cookie)
                 #expect(try a.ask(over: "10.88.9.2", 9000).reply == "app far")
                 #expect(!node.links.contains { $0.hasPrefix("egress-") || $0.hasPrefix("namespace-") })
-                for map in ["addresses", "port_lists", "pods"] { #expect(try node.entries(of: map) == 0, "\(map)") }
+                for map in ["addresses", "port_lists", "pods"] { #expect(try node.entries(in: map) == 0, "\(map)") }
             }
         }
     }
@@ -215,8 +215,8 @@ extension CaptureTests {
                 #expect(try host.connect(to: "10.88.1.2", 8080).error == (isStrict ? "ECONNREFUSED" : nil))
                 // A mark ends with its connection.
                 let deadline = ContinuousClock.now + .seconds(5)
-                while try node.entries(of: "bypass") > 0, ContinuousClock.now < deadline { usleep(20_000) }
-                #expect(try node.entries(of: "bypass") == 0)
+                while try node.entries(in: "bypass") > 0, ContinuousClock.now < deadline { usleep(20_000) }
+                #expect(try node.entries(in: "bypass") == 0)
             }
         }
 
