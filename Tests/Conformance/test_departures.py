@@ -13,9 +13,9 @@ import threading
 import pytest
 
 from departure import Departure, Foreign
-from door import CART, WEB, Door, free_port_at
+from door import CART, WEB, At, Door, free_port_at
 from host import LOOPBACK
-from http1 import Client, Request, Violation, Wire, ok
+from http1 import Backend, Client, Request, Violation, Wire, ok
 from http2 import Client2
 from mesh import eventually
 from mesh.authority import DAY, Authority, identity
@@ -368,6 +368,25 @@ def test_a_peer_that_is_revoked_loses_what_it_has():
             assert everything(made)[1] == "reset"
         departure.revoke(f"identity {CART}")
         eventually(lambda: refusal(departure) == (503, "upstream-not-secured"), within=5, what="new requests to be refused")
+
+
+@pytest.mark.parametrize("failure", ["open", "closed"])
+def test_a_node_whose_mesh_is_down(failure):
+    """Nobody listens for mutual TLS there. Whether its pods are called in the open is the operator's choice."""
+    authority, pod = Authority(), At("127.88.0.1")
+    with Backend(pod, free_port_at(pod), answer, address=pod.address) as backend, \
+            Departure(authority, pod.address, backend.port, ("http", "tcp"), words=("--failure", failure)) as departure:
+        with client(departure) as caller, departure.dial() as opaque:
+            opaque.sendall(b"GET /opaque HTTP/1.1\r\nhost: shop.test\r\n\r\n")
+            if failure == "open":
+                assert [caller.get().status for _ in range(3)] == [200] * 3
+                assert opaque.recv(100).startswith(b"HTTP/1.1 200")
+            else:
+                reply = caller.get()
+                assert (reply.status, reply["x-weft-reason"]) == (503, "upstream-connect-failed")
+                assert everything(opaque) == (b"", "reset")
+                assert not backend.connections
+        assert departure.metrics().value("weft_mtls_fallbacks_total") == (4 if failure == "open" else 0)
 
 
 # As time goes by

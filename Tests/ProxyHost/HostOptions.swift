@@ -35,13 +35,15 @@ struct HostOptions {
     var rootsPath: String?
     var revocationsPath: String?
     var trustDomain = "cluster.local"
+    /// What the workloads' namespaces say about a node whose mesh is down.
+    var failsOpen = false
     static let wirePort: UInt16 = 15_008
 
     static let usage = """
         usage: weft-proxy-host --listen ADDRESS:PORT[/PROTOCOL] … --upstream ADDRESS:PORT[,ADDRESS:PORT…]
                                [--protocol http|http2|grpc|tls|tcp|undeclared] [--workers N] [--hosts N] [--proxy PATH] [--limit NAME=VALUE] [--metrics-file PATH]
                                [--as NAMESPACE/ACCOUNT] [--identity URI=CHAIN,KEY …] [--roots FILE] [--trust-domain NAME] [--revocations FILE]
-                               [--workload ADDRESS=NAMESPACE/ACCOUNT …] [--inbound ADDRESS=NAMESPACE/ACCOUNT …]
+                               [--workload ADDRESS=NAMESPACE/ACCOUNT …] [--inbound ADDRESS=NAMESPACE/ACCOUNT …] [--failure open|closed]
         Plays `weft node` towards one weft-proxy: every listener is a pod of its own, and a service at its own address,
         whose port declares PROTOCOL, else what --protocol says (http).
         An upstream whose address is a --workload is another node's, reached over mutual TLS as the workload --as; --inbound is the other end, a
@@ -68,6 +70,7 @@ struct HostOptions {
             case "--roots": rootsPath = value
             case "--revocations": revocationsPath = value
             case "--trust-domain": trustDomain = value
+            case "--failure": failsOpen = try Self.failsOpen(value)
             default: throw UsageFault(message: "unknown option \(option)")
             }
         }
@@ -87,6 +90,11 @@ struct HostOptions {
         let parts = text.split(separator: "/", maxSplits: 1)
         let address = try address(String(parts.first ?? ""), of: "--listen")
         return Listen(address: address, protocolHint: parts.count > 1 ? try hint(String(parts[1])) : nil)
+    }
+
+    private static func failsOpen(_ text: String) throws(UsageFault) -> Bool {
+        guard text == "open" || text == "closed" else { throw UsageFault(message: "--failure: '\(text)' is neither open nor closed") }
+        return text == "open"
     }
 
     private static func account(_ text: String, of option: String) throws(UsageFault) -> Account {
@@ -136,7 +144,7 @@ extension HostOptions {
                 uid: "host-pod-\(index + 1)", name: "client-\(index + 1)", namespace: account.namespace, serviceAccount: account.name, nodeName: "host",
                 addresses: [podAddress(index)], app: "client-\(index + 1)", isMeshed: true)
         }
-        let targets = inbound.map { Self.target($0, nodeName: "host") } + workloads.map { Self.target($0, nodeName: "elsewhere") }
+        let targets = inbound.map { target($0, nodeName: "host") } + workloads.map { target($0, nodeName: "elsewhere") }
         let services = hosts > 0
             ? (0..<hosts).map {
                 Service(namespace: "test", name: "h\($0)", isHeadless: true, ports: [
@@ -152,11 +160,11 @@ extension HostOptions {
         return MeshState(nodeName: "host", trustDomain: trustDomain, workloads: pods + targets, services: services)
     }
 
-    private static func target(_ known: (ip: IPAddress, account: Account), nodeName: String) -> Workload {
+    private func target(_ known: (ip: IPAddress, account: Account), nodeName: String) -> Workload {
         let name = "\(known.account.name)-\(known.ip)"
         return Workload(
             uid: name, name: name, namespace: known.account.namespace, serviceAccount: known.account.name, nodeName: nodeName, addresses: [known.ip],
-            app: known.account.name, isMeshed: true)
+            app: known.account.name, isMeshed: true, failsOpen: failsOpen)
     }
 
     /// An address of the benchmarking network (RFC 2544): a name for the pod, never sent to.
