@@ -17,10 +17,11 @@ static int socket_read(BIO *bio, char *bytes, int room) {
     struct copenssl_socket *s = BIO_get_data(bio);
     BIO_clear_retry_flags(bio);
     if (room <= 0) return 0;
-    if (s->is_drained && !s->has_ended) {
+    if ((s->is_drained && !s->has_ended) || s->reads_left == 0) {
         BIO_set_retry_read(bio);
         return -1;
     }
+    s->reads_left--;
     long n;
     do n = receive(s->descriptor, bytes, (size_t)room);
     while (n < 0 && errno == EINTR);

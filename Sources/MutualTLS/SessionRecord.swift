@@ -50,7 +50,7 @@ extension UnsafeMutablePointer<SessionRecord> {
         let record = memory.bindMemory(to: SessionRecord.self, capacity: 1)
         credentials.retain()
         record.initialize(to: SessionRecord(
-            socket: copenssl_socket(descriptor: descriptor, error: 0, is_drained: 0, has_ended: 0, is_full: 0), ssl: ssl, workspace: workspace,
+            socket: copenssl_socket(descriptor: descriptor, error: 0, is_drained: 0, has_ended: 0, is_full: 0, reads_left: 0), ssl: ssl, workspace: workspace,
             credentials: credentials, isClient: isClient, expectedNamespaceCount: UInt8(namespace.count),
             expectedServiceAccountCount: UInt8(serviceAccount.count)))
         guard let bio = copenssl_socket_bio(&record.pointee.socket) else {

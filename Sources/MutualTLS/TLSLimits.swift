@@ -24,6 +24,10 @@ public enum TLSLimits {
     public static let ticketSeconds = 7_200
     /// One record (RFC 8446, 5.1).
     public static let recordBytesMax = 16 * 1024
+    /// Content bytes that one read of the socket (16 KiB) must have brought for another to follow at once.
+    static let contentPerReadBytesMin = 8 * 1024
+    /// Reads of the socket in one step of a handshake: its longest flight, a chain, is shorter.
+    static let handshakeReadsMax: UInt8 = 4
     /// Lines of a revocation list.
     public static let revocationsMax = 100_000
     public static let revocationTextBytesMax = 8 << 20

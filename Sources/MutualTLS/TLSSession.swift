@@ -49,6 +49,7 @@ public struct TLSSession: ~Copyable {
         if let fault = record.pointee.fault { return .failed(fault) }
         record.pointee.now = now
         record.pointee.socket.is_drained = 0
+        record.pointee.socket.reads_left = TLSLimits.handshakeReadsMax
         let result = SSL_do_handshake(record.pointee.ssl)
         if result == 1 { return settle(now) }
         defer { ERR_clear_error() }

@@ -2,14 +2,20 @@ import COpenSSL
 import Glibc
 
 extension TLSSession {
-    /// Reads what is there, several records in one call.
+    /// Reads what is there, several records in one call; but as soon as what came from the kernel was mostly not content (records of a byte each, or none:
+    /// a peer may change keys as often as it likes) no more is asked of it in this call.
     ///
-    /// With edge-triggered readiness: after `.moved` call again unless `isDrained` is true and `hasBuffered` is false.
+    /// With edge-triggered readiness: after `.moved` call again unless `isDrained` is true and `hasBuffered` is false, and after `.wantsRead` unless `isDrained` is.
     public mutating func receive(into memory: UnsafeMutableRawPointer, count: Int) -> TLSTransfer {
         if let fault = record.pointee.fault { return .failed(fault) }
         record.pointee.socket.is_drained = 0
-        var moved = 0
+        record.pointee.socket.reads_left = 1
+        var moved = 0, worthwhile = TLSLimits.contentPerReadBytesMin
         while moved < count {
+            if record.pointee.socket.reads_left == 0, moved >= worthwhile {
+                record.pointee.socket.reads_left = 1
+                worthwhile = moved + TLSLimits.contentPerReadBytesMin
+            }
             var n = 0
             let result = SSL_read_ex(record.pointee.ssl, memory + moved, count - moved, &n)
             if result == 1 {

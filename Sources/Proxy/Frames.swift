@@ -41,12 +41,13 @@ extension Worker {
         let wanted = readBytes(connection.pointee.pod, shift: session.pointee.readShift)
         switch receive(from: connection, into: receiveMemory, count: wanted) {
         case .moved(let count):
-            if count < wanted && !connection.pointee.hasEnded { connection.pointee.canRead = false }
+            if count < wanted && !connection.pointee.hasEnded && !hasMoreSecured(connection) { connection.pointee.canRead = false }
             guard let rest = passFrames(connection, index, session, UnsafeRawBufferPointer(start: receiveMemory, count: count)) else { return }
             // Cannot fail: the queue is empty and holds what one read brings.
             if rest > 0 { _ = connection.pointee.input.append(UnsafeRawBufferPointer(start: receiveMemory + (count - rest), count: rest)) }
             if rest > 0 || connection.pointee.canRead { again(connection, index) }
         case .wouldBlock where connection.pointee.isBroken: sessionEnded(connection, index)
+        case .wouldBlock where hasMoreSecured(connection): again(connection, index)
         case .wouldBlock: connection.pointee.canRead = false
         case .ended where connection.pointee.role == .downstream: clientEnded(connection, index, session)
         case .ended, .failed: sessionEnded(connection, index)

@@ -11,6 +11,8 @@ struct Secure: ~Copyable {
     let isServer: Bool
     /// The connection under which it lies.
     let connection: UInt32
+    /// The last read stopped though there was more, or may have been.
+    var hasMore = false
     /// Its handshake is not over, and is charged to its pod.
     var isUnderWay = true
 
@@ -26,7 +28,7 @@ typealias SecurePlace = UnsafeMutablePointer<Secure>
 // Bytes in and out of a connection that may be secure. Those that are not pay for a comparison, those that are see what a plain socket would
 // show: what TLS has in store, and what it must say before it can listen, stays in here.
 extension Worker {
-    /// As `EventLoop.receive`: fewer bytes than asked for mean that an edge will tell of more.
+    /// As `EventLoop.receive`: fewer bytes than asked for mean that an edge will tell of more, unless the connection `hasMoreSecured`.
     @inline(__always)
     mutating func receive(from connection: ConnectionPlace, into memory: UnsafeMutableRawPointer, count: Int) -> Transfer {
         if connection.pointee.secure == nobody { return EventLoop.receive(connection.pointee.descriptor, into: memory, count: count) }
@@ -51,24 +53,23 @@ extension Worker {
     @inline(never)
     private mutating func receiveSecured(_ connection: ConnectionPlace, into memory: UnsafeMutableRawPointer, count: Int) -> Transfer {
         let secure = secures.at(connection.pointee.secure)
-        var moved = 0
-        // Half a record and then a FIN came in one edge: only another read tells of the FIN.
-        var asksAgain = connection.pointee.hasEnded
-        while moved < count {
-            switch secure.pointee.tls.receive(into: memory + moved, count: count - moved) {
-            case .moved(let more):
-                moved += more
-                if secure.pointee.tls.isDrained && !secure.pointee.tls.hasBuffered { return .moved(moved) }
-            case .wantsRead where asksAgain && moved == 0: asksAgain = false
-            case .wantsRead, .wantsWrite: return moved > 0 ? .moved(moved) : .wouldBlock
-            case let end:
-                guard moved > 0 else { return transfer(end) }
-                // It lies behind these bytes, and no edge will say so: the next call tells.
-                connection.pointee.hasEnded = true
-                return .moved(moved)
-            }
+        secure.pointee.hasMore = false
+        let result = secure.pointee.tls.receive(into: memory, count: count)
+        switch result {
+        case .moved(let moved):
+            // Less than was asked for though there is more: the rest is another turn's. An end behind these bytes is told by the next call too.
+            if moved < count { secure.pointee.hasMore = !secure.pointee.tls.isDrained }
+        case .wantsRead:
+            // Half a record and then a FIN may have come in one edge: only another read tells of the FIN.
+            secure.pointee.hasMore = !secure.pointee.tls.isDrained || connection.pointee.hasEnded
+        case .wantsWrite, .ended, .failed: break
         }
-        return .moved(moved)
+        return transfer(result)
+    }
+
+    /// Whether a short read has left something behind.
+    @inline(__always) func hasMoreSecured(_ connection: ConnectionPlace) -> Bool {
+        connection.pointee.secure != nobody && secures.at(connection.pointee.secure).pointee.hasMore
     }
 
     private func transfer(_ result: TLSTransfer) -> Transfer {
@@ -138,7 +139,7 @@ extension Worker {
         switch secures.at(connection.pointee.secure).pointee.tls.handshake(now: unixNow) {
         case .done: secured(connection, index)
         // Any edge sets it again: it may be the socket's room that is waited for.
-        case .wantsRead where connection.pointee.hasEnded: again(connection, index)
+        case .wantsRead where connection.pointee.hasEnded || !secures.at(connection.pointee.secure).pointee.tls.isDrained: again(connection, index)
         case .wantsRead, .wantsWrite: connection.pointee.canRead = false
         case .failed(let fault): notSecured(connection, index, fault)
         }

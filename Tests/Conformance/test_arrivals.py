@@ -404,3 +404,24 @@ def test_handshakes_that_stop_are_bounded_and_do_not_close_the_door_for_long():
         finally:
             for stopped in begun:
                 stopped.close()
+
+
+def test_records_of_one_byte_arrive_and_hold_nobody_up(door):
+    """A read of the socket then brings much that is no content: what one turn does with it is bounded, and the rest is not forgotten."""
+    with door.backend() as backend, door.client() as client, door.client() as other:
+        to = ("x-weft-destination", f"{backend.port};http1")
+        stream = client.ask("/", to, ("content-length", "30000"), method="POST", end=False)
+        client.until(lambda: client.h2.local_flow_control_window(stream.number) >= 30_000, "a window")
+        client.h2.send_data(stream.number, b"b" * 15_000)
+        client.h2.send_data(stream.number, b"b" * 15_000, end_stream=True)
+        crumbs = client.h2.data_to_send()
+        waits = []
+        for place in range(len(crumbs)):
+            client.socket.sendall(crumbs[place:place + 1])
+            if place % 3000 == 0:
+                since = time.monotonic()
+                assert other.get("/", to).status == 200
+                waits.append(time.monotonic() - since)
+        assert client.reply(stream).status == 200
+        assert any(request.body == b"b" * 30_000 for request in backend.requests)
+        assert sorted(waits)[len(waits) // 2] < 0.5

@@ -26,6 +26,9 @@ struct copenssl_socket {
     unsigned char has_ended;
     /// The last send was cut short: the socket is full.
     unsigned char is_full;
+    /// How many more times the kernel may be asked for bytes before OpenSSL is told that there are none just now: what one call does is bounded, whatever
+    /// a peer puts into its records.
+    unsigned char reads_left;
 };
 
 /// A BIO of a session's socket. Its method is made once per process.
