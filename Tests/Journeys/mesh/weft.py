@@ -32,8 +32,12 @@ class WeftNode:
             str(weft()), "node", "--manifests", str(self.mesh.published.path), "--node-name", self.node.name, "--state-dir", str(self.state),
             "--pods-cgroup", str(self.node.pods_cgroup), "--weft-cgroup", str(self.node.weft_cgroup), "--workers", str(self.workers),
             "--metrics-address", "0.0.0.0:15020", "--proxy", str(self.proxy_path), "--bpf-object", str(bpf_object()),
-            "--namespaces-root", "/run/netns", *self.extra, *more,
+            "--namespaces-root", "/run/netns", *self.doors(), *self.extra, *more,
         ]
+
+    def doors(self):
+        """Where its certificates come from, unless it is told otherwise: files of the world's own authority."""
+        return [] if "--controller" in self.extra else ["--identity-files", str(self.mesh.identities.path)]
 
     def start(self):
         """Starts it; `wait_ready` waits."""
