@@ -138,9 +138,11 @@ __attribute__((noinline)) void copenssl_clear_stack(void) {
 
 int copenssl_key_memory(void) {
     int fd = (int)syscall(SYS_memfd_secret, (long)O_CLOEXEC);
-    if (fd < 0) fd = memfd_create("weft-key", MFD_CLOEXEC);
+    const int is_secret_memory = fd >= 0;
+    if (fd < 0) fd = memfd_create("weft-key", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0) return -errno;
-    if (ftruncate(fd, copenssl_key_bytes) != 0) {
+    // Whoever maps it later shall not meet its end: of secret memory the kernel changes the length only once, the other is sealed.
+    if (ftruncate(fd, copenssl_key_bytes) != 0 || (!is_secret_memory && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)) {
         int error = errno;
         close(fd);
         return -error;
