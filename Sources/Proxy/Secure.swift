@@ -11,6 +11,8 @@ struct Secure: ~Copyable {
     let isServer: Bool
     /// The connection under which it lies.
     let connection: UInt32
+    /// When its handshake was done, in unix seconds.
+    var began: Int64 = 0
     /// The last read stopped though there was more, or may have been.
     var hasMore = false
     /// Its handshake is not over, and is charged to its pod.
@@ -148,6 +150,7 @@ extension Worker {
     private mutating func secured(_ connection: ConnectionPlace, _ index: UInt32) {
         let secure = secures.at(connection.pointee.secure)
         chargeHandshake(connection, by: -1)
+        secure.pointee.began = unixNow
         ledger.countHandshake(isServer: secure.pointee.isServer, isResumed: secure.pointee.tls.isResumed)
         guard let token = callers.insert(ProvenCaller(secure.pointee.tls.peer, own: secure.pointee.tls.ownURI)) else { return reset(connection, index) }
         connection.pointee.caller = token.index

@@ -6,8 +6,10 @@ import Telemetry
 // How long a handshake is good for. Certificates end, are replaced and are revoked while sessions that began with them go on; those that clients
 // have opened are looked at here, those towards endpoints in SecureSession.
 extension Worker {
-    /// Sessions looked at between two looks at epoll, and among them such as are told to go elsewhere: a reconnect costs its client a handshake.
-    private static let looksPerTurn = 64, drainsPerTurn = 4
+    /// Sessions looked at between two looks at epoll.
+    private static let looksPerTurn = 64
+    /// Sessions told in one walk to go elsewhere, for each costs a handshake; but none is left for the end of what it began with.
+    private static let drainsPerWalk = 4, urgentSeconds: Int64 = 30
 
     /// From now on every session is looked at once.
     mutating func beginSecureWalk() {
@@ -36,13 +38,16 @@ extension Worker {
             ledger.count(fault == .revoked ? .tlsSessionsRevoked : .tlsSessionsExpired)
             return reset(connection, index)
         }
-        // What still goes on when our own certificate ends has been told long ago.
-        if today > secure.pointee.tls.ownNotAfter {
+        // What still goes on when our own certificate has ended, and clocks are no excuse, was told long ago.
+        if today > secure.pointee.tls.ownNotAfter + TLSLimits.clockSkewSeconds {
             ledger.count(.tlsSessionsExpired)
             return reset(connection, index)
         }
         let isReplaced = !identities.isCurrent(secure.pointee.tls.identity, generation: secure.pointee.tls.generation)
-        guard isReplaced || today >= secure.pointee.tls.peer.notAfter, secureDrains < Self.drainsPerTurn,
+        let ends = min(secure.pointee.tls.ownNotAfter, secure.pointee.tls.peer.notAfter)
+        // One that was begun within the tolerated skew has nothing better to go to.
+        let isOver = today >= ends && secure.pointee.began < ends
+        guard isReplaced || isOver, secureDrains < Self.drainsPerWalk || today >= ends - Self.urgentSeconds,
             sessions.at(connection.pointee.session).pointee.drain == .none
         else { return }
         secureDrains += 1
