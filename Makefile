@@ -18,7 +18,7 @@ CONFIGURATION := -c release -Xswiftc -enable-testing
 RELEASE := .build/release
 TOOLS := $(patsubst %.c,.build/bench/bin/%,$(notdir $(wildcard Tests/Bench/c/*.c Tests/Conformance/c/*.c)))
 PYTHON := .build/venv/bin/python
-SCENARIOS ?= s1 s3 s5 s6 s7 s9
+SCENARIOS ?= v1 s1 s2 s3 s4 s5 s6 s7 s9
 ROUNDS ?= 3
 
 build: setup programs bpf tools

@@ -15,6 +15,8 @@ OUT = REPOSITORY / ".build" / "bench"
 TOOLS = OUT / "bin"
 RELEASE = REPOSITORY / ".build" / "release"
 PROXY_CORE, LOAD_CORE = 1, 0
+#: What weft-proxy-host calls the pod of its listener. On a node, its proxy connects to the node's own pods from their clients' addresses.
+POD_ADDRESS = "198.18.0.1"
 _root = None
 
 
@@ -24,7 +26,7 @@ def requirements():
         sys.exit("bench: needs root (network namespace, cgroups, priorities)")
     if (os.cpu_count() or 1) < 2:
         sys.exit("bench: needs two cores, one for the proxy and one for the load")
-    for needed in (*(TOOLS / name for name in ("lg", "backend", "floor", "h2back", "unary")), RELEASE / "weft-proxy", RELEASE / "weft-proxy-host"):
+    for needed in (*(TOOLS / name for name in ("lg", "tlsload", "backend", "floor", "h2back", "unary")), RELEASE / "weft-proxy", RELEASE / "weft-proxy-host"):
         if not needed.exists():
             sys.exit(f"bench: {needed.relative_to(REPOSITORY)} is not built: run `make`")
     for program in ("h2load", "nghttpx", "haproxy", "nginx"):
@@ -38,6 +40,7 @@ def own_namespace():
         os.environ["WEFT_BENCH_NAMESPACE"] = "1"
         os.execvp("unshare", ["unshare", "-n", sys.executable, str(Path(__file__).with_name("bench.py")), *sys.argv[1:]])
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    subprocess.run(["ip", "address", "add", f"{POD_ADDRESS}/32", "dev", "lo"], check=True)
     for name, value in {
         "ipv4/tcp_congestion_control": "cubic", "ipv4/ip_local_port_range": "12000 65000", "ipv4/tcp_tw_reuse": "1",
         "core/somaxconn": "4096", "ipv4/tcp_max_syn_backlog": "8192",
@@ -151,6 +154,18 @@ def wait_port(port, processes, within=30):
                 raise RuntimeError(f"{process.args[0]} exited with {process.returncode}")
         time.sleep(0.003)
     raise RuntimeError(f"port {port} did not open")
+
+
+def wait_text(path, text, process, within=30):
+    """Until a program has written something to its log."""
+    deadline = time.time() + within
+    while time.time() < deadline:
+        if text in path.read_text(errors="replace"):
+            return
+        if process.poll() is not None:
+            raise RuntimeError(f"{process.args[0]} exited with {process.returncode}")
+        time.sleep(0.003)
+    raise RuntimeError(f"{process.args[0]} did not say {text!r}")
 
 
 def busy():
