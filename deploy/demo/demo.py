@@ -22,7 +22,9 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1] / "Tests" / "Journeys"))
 
 from mesh import Mesh, Missing, eventually, requirements, sweep  # noqa: E402
+from mesh.controller import Controller  # noqa: E402
 from mesh.machine import weft  # noqa: E402
+from mesh.weft import WeftNode  # noqa: E402
 
 SECONDS = 12  # how long the shopper shops before the bill is shown
 PROMETHEUS = 9090
@@ -33,7 +35,7 @@ class Demo(Mesh):
 
     def __init__(self):
         documents = {path.name: list(yaml.safe_load_all(path.read_text())) for path in sorted(HERE.glob("*.yaml"))}
-        self.documents = documents
+        self.documents, self.controller = documents, None
         everything = [d for content in documents.values() for d in content]
         super().__init__([d["metadata"]["name"] for d in everything if d["kind"] == "Node"], name="weft-demo")
         try:
@@ -53,6 +55,24 @@ class Demo(Mesh):
     def objects(self):
         """The YAML as it is, with the kubelet's annotations."""
         return self.documents
+
+    def start_controller(self):
+        """The authority of both nodes, on the first machine."""
+        self.apply()
+        self.controller = Controller(self.nodes[0]).start()
+
+    def start(self):
+        """Weft on both nodes; each joins the controller with a token that is good once."""
+        for node in self.nodes:
+            node.weft = WeftNode(node, extra=self.controller.arguments(node)).start()
+        self.ready()
+        eventually(lambda: all(identity["state"] == "active" for node in self.nodes for identity in node.weft.status()["identities"]["workloads"]),
+                   within=20, what="every identity in force")
+
+    def close(self):
+        if self.controller is not None:
+            self.controller.stop()
+        super().close()
 
     def run_containers(self, names):
         """Starts the programs of these pods."""
@@ -109,6 +129,14 @@ def show(demo):
         if count:
             rows.append((*key, f"{count:.0f}", f"{quantiles.get((0.5, key), float('nan')):.2f}", f"{quantiles.get((0.99, key), float('nan')):.2f}"))
     table(rows)
+    title("Who was proven to whom (as the side that was called saw it)")
+    by = "source_principal, source_workload, destination_principal, destination_workload, connection_security_policy"
+    rows = [("from", "to", "policy", "caller's identity", "requests")]
+    for labels, value in sorted(demo.query(f'sum by ({by}) (istio_requests_total{{reporter="destination"}})'), key=lambda row: sorted(row[0].items())):
+        if value:
+            rows.append((labels.get("source_workload", ""), labels.get("destination_workload", ""), labels.get("connection_security_policy", ""),
+                         labels.get("source_principal", ""), f"{value:.0f}"))
+    table(rows)
     title("How the hooks decided")
     rows = [("node", "verdict", "count")]
     rows += [(labels.get("node", ""), labels.get("verdict", ""), f"{value:.0f}") for labels, value in demo.query("sum by (node, verdict) (weft_capture_verdicts_total)") if value]
@@ -117,6 +145,19 @@ def show(demo):
         title(f"weft status on {node.name}")
         print(node.weft.status_text().rstrip())
     return calls
+
+
+def identified(demo):
+    """Who is who, and by whose word: from the audit log, the agents, and an attempt with a token that is spent."""
+    title("Identities")
+    for entry in map(json.loads, demo.controller.audit()):
+        if entry["event"] in ("authority-created", "token-made", "node-joined"):
+            print(f"  {entry['time']}  {entry['event']:<18} {entry.get('identity') or entry.get('detail') or entry.get('root', '')}")
+    rows = [("node", "identity", "state", "until")]
+    for node in demo.nodes:
+        for identity in node.weft.status()["identities"]["workloads"]:
+            rows.append((node.name, identity["identity"], identity["state"], time.strftime("%H:%M:%S %d %b", time.localtime(identity["notAfter"]))))
+    table(rows)
 
 
 def told(demo):
@@ -170,7 +211,9 @@ def main():
     try:
         with Demo() as demo:
             table([("pod", "node", "addresses", "runs")] + [(name, pod.node.name, f"{pod.ip}  {pod.ip6}", demo.manifests[name]["spec"]["containers"][0]["image"] + ("" if pod.meshed else "   (not meshed)")) for name, pod in demo.pods.items()])
-            title("weft node on each: loads BPF, starts agent and proxy, enrols the pods")
+            title("weft controller on north: the certificate authority of both")
+            demo.start_controller()
+            title("weft node on each: loads BPF, starts agent and proxy, joins the controller, enrols the pods")
             demo.start()
             print(f"  ready after {time.monotonic() - began:.1f} s")
             demo.run_containers(["cart", "catalog", "reviews", "warehouse"])
@@ -178,6 +221,7 @@ def main():
                 demo.pods[name].listens(port)
             demo.start_prometheus()
             demo.run_containers(["storefront", "outsider"])
+            identified(demo)
             told(demo)
             title(f"Traffic for {SECONDS} seconds, scraped by Prometheus")
             wanted = {("storefront", "catalog"), ("storefront", "cart"), ("cart", "catalog"), ("storefront", "reviews"), ("storefront", "warehouse"), ("outsider", "cart")}
