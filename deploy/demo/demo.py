@@ -137,6 +137,10 @@ def show(demo):
             rows.append((labels.get("source_workload", ""), labels.get("destination_workload", ""), labels.get("connection_security_policy", ""),
                          labels.get("source_principal", ""), f"{value:.0f}"))
     table(rows)
+    title("Handshakes of mutual TLS on port 15008")
+    rows = [("node", "side", "result", "count")]
+    rows += [(labels.get("node", ""), labels.get("side", ""), labels.get("result", ""), f"{value:.0f}") for labels, value in demo.query("sum by (node, side, result) (weft_tls_handshakes_total)") if value]
+    table(rows)
     title("How the hooks decided")
     rows = [("node", "verdict", "count")]
     rows += [(labels.get("node", ""), labels.get("verdict", ""), f"{value:.0f}") for labels, value in demo.query("sum by (node, verdict) (weft_capture_verdicts_total)") if value]
