@@ -149,6 +149,8 @@ class Pod(Place):
         self.annotations = dict(annotations or {})
         self.ip, self.ip6 = addresses or (f"10.77.{node.index}.{index}", f"fd77:{node.index}::{index:x}")
         self.ready = True
+        #: As in the pod's spec: ports, probes.
+        self.containers = []
 
     @property
     def account(self):
@@ -202,7 +204,7 @@ class Pod(Place):
                 "name": self.name, "namespace": self.namespace, "uid": f"{self.mesh.name}-{self.name}", "labels": labels,
                 "annotations": {**self.location(), **self.annotations},
             },
-            "spec": {"nodeName": self.node.name, "serviceAccountName": self.account},
+            "spec": {"nodeName": self.node.name, "serviceAccountName": self.account, "containers": self.containers},
             "status": {
                 "phase": "Running", "podIP": self.ip, "podIPs": [{"ip": self.ip}, {"ip": self.ip6}],
                 "conditions": [{"type": "Ready", "status": "True" if self.ready else "False"}],
