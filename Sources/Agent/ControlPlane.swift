@@ -290,7 +290,7 @@ actor ControlPlane {
             configuration: Status.Configuration(
                 directory: configuration.manifests, ageSeconds: Self.seconds(since: changedAt), faults: view?.faults ?? [], notes: view?.notes ?? []),
             pods: pods, services: (view?.state.services ?? []).map(Status.Service.init), protocols: protocols,
-            verdicts: verdicts)
+            kubeletCgroup: hello?.kubeletCgroup ?? "", verdicts: verdicts)
     }
 
     private static func seconds(since instant: ContinuousClock.Instant) -> Double { seconds(instant, until: .now) }

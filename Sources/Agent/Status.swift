@@ -17,6 +17,8 @@ public struct Status: Codable, Sendable, Equatable {
     public var protocols: [ProtocolDecision]
     /// Who signs for this node, and how its identities stand; absent where the agent that was asked has none.
     public var identities: Identities?
+    /// The cgroup whose connections to probe ports pass by the mesh; empty: none is known, and strict pods refuse probes.
+    public var kubeletCgroup: String
     /// Decisions of the hooks since node loaded them.
     public var verdicts: [Verdict]
 

@@ -88,6 +88,11 @@ public final class Capture {
         try setLists(cookie, ports: [], prefixes: [])
     }
 
+    /// Whether a pod is captured with `isStrict`, by this process or by a previous one.
+    public func isStrict(namespaceCookie cookie: UInt64) throws(CaptureError) -> Bool {
+        (try maps.pods.value(cookie)?.flags ?? 0) & UInt32(CAPTURE_POD_STRICT) != 0
+    }
+
     /// Detaches and unpins everything. The object is of no use afterwards.
     public func detach() throws(CaptureError) { try pins.removeAll() }
 

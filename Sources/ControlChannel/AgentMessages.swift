@@ -78,6 +78,8 @@ public struct AgentHello: ControlPayload {
     public var nodeName: String
     /// Names of the slots of `verdicts`, in order.
     public var verdictNames: [String]
+    /// The cgroup whose connections count as probes; empty: there is none, and strict pods refuse probes.
+    public var kubeletCgroup: String
     /// The counters memfd, read-only (layout: module Telemetry).
     public var counters: Int32
     /// The hooks' verdict counters, read-only, mmapable: an array of u64.
@@ -85,8 +87,10 @@ public struct AgentHello: ControlPayload {
     /// The heartbeat map, read-only, mmapable: an array of u64, one slot per worker.
     public var heartbeat: Int32
 
-    public init(incarnation: UInt32, nodeName: String, verdictNames: [String], counters: Int32, verdicts: Int32, heartbeat: Int32) {
-        self.incarnation = incarnation; self.nodeName = nodeName; self.verdictNames = verdictNames
+    public init(
+        incarnation: UInt32, nodeName: String, verdictNames: [String], kubeletCgroup: String = "", counters: Int32, verdicts: Int32, heartbeat: Int32
+    ) {
+        self.incarnation = incarnation; self.nodeName = nodeName; self.verdictNames = verdictNames; self.kubeletCgroup = kubeletCgroup
         self.counters = counters; self.verdicts = verdicts; self.heartbeat = heartbeat
     }
     public var descriptors: [Int32] { [counters, verdicts, heartbeat] }
@@ -94,6 +98,7 @@ public struct AgentHello: ControlPayload {
         incarnation = try fields.u32(Tag.incarnation)
         nodeName = try fields.string(Tag.nodeName)
         verdictNames = try fields.strings(Tag.verdictName)
+        kubeletCgroup = try fields.string(Tag.kubeletCgroup)
         counters = try descriptors.take()
         verdicts = try descriptors.take()
         heartbeat = try descriptors.take()
@@ -102,6 +107,7 @@ public struct AgentHello: ControlPayload {
         message.add(Tag.incarnation, u32: incarnation)
         message.add(Tag.nodeName, string: nodeName)
         for name in verdictNames { message.add(Tag.verdictName, string: name) }
+        message.add(Tag.kubeletCgroup, string: kubeletCgroup)
     }
 }
 

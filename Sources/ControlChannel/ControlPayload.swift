@@ -82,6 +82,7 @@ enum Tag {
     static let probePorts: UInt16 = 36, udpExceptionPorts: UInt16 = 37
     static let identity: UInt16 = 38, number: UInt16 = 39, certificateRequest: UInt16 = 40, chain: UInt16 = 41
     static let notBefore: UInt16 = 42, notAfter: UInt16 = 43, trustDomain: UInt16 = 44, roots: UInt16 = 45
+    static let kubeletCgroup: UInt16 = 46
 }
 
 /// An IPv6 or v4-mapped address as its 16 bytes in network order.

@@ -13,6 +13,8 @@ protocol PodCapturing: AnyObject {
     /// Captures a pod, or changes how.
     func enrol(_ wish: PodEnrol, pod: UInt32, cookie: UInt64, namespace: Int32, listeners: PodListeners) throws(CaptureRefusal)
     func unenrol(cookie: UInt64) throws(CaptureRefusal)
+    /// Whether this namespace is closed to whatever does not come through the proxy.
+    func isStrict(cookie: UInt64) -> Bool
     /// What a previous node left.
     func adoptedCookies() -> [UInt64]
     func detachAll() throws(CaptureRefusal)

@@ -80,6 +80,9 @@ final class KernelCapture: PodCapturing {
         do throws(CaptureError) { try capture.unenrol(namespaceCookie: cookie) } catch { throw CaptureRefusal(reason: error.description) }
     }
 
+    /// In doubt it is: a pod that stays closed is noticed, one that is open is not.
+    func isStrict(cookie: UInt64) -> Bool { (try? capture.isStrict(namespaceCookie: cookie)) ?? true }
+
     func detachAll() throws(CaptureRefusal) {
         do throws(CaptureError) { try capture.detach() } catch { throw CaptureRefusal(reason: error.description) }
     }

@@ -33,7 +33,7 @@ extension Supervisor {
     private func tellAgentEverything(_ incarnation: UInt32) {
         sendToAgent(AgentHello(
             incarnation: incarnation, nodeName: configuration.nodeName, verdictNames: capture.verdictNames,
-            counters: countersReadOnly, verdicts: capture.verdicts, heartbeat: capture.heartbeatReadOnly))
+            kubeletCgroup: configuration.kubeletCgroup ?? "", counters: countersReadOnly, verdicts: capture.verdicts, heartbeat: capture.heartbeatReadOnly))
         sendToAgent(currentProcessState)
         for pod in pods.values {
             pod.reported = nil

@@ -268,6 +268,8 @@ extension Supervisor {
         if adopted.isEmpty { return }
         let wanted = Set(pods.values.compactMap { $0.wish.flatMap { NamespaceIdentity(path: $0.networkNamespacePath) } })
         for (cookie, left) in adopted where !wanted.contains(left.entry.identity) {
+            // At the end nobody is asked any more: a strict one stays as it is.
+            if stopping != nil, capture.isStrict(cookie: cookie) { continue }
             adopted[cookie] = nil
             changing[cookie] = left.entry
             try? capture.unenrol(cookie: cookie)

@@ -13,6 +13,8 @@ enum Stopping {
 }
 
 /// The clean end: nothing of Weft is left in the kernel, in namespaces or in cgroups.
+///
+/// But for strict pods: their hooks stay, and refuse, until a next node serves them again. An upgrade ends a node too, and must not open them meanwhile.
 extension Supervisor {
     var isStopped: Bool {
         if case .done? = stopping { return true }
@@ -27,11 +29,11 @@ extension Supervisor {
         }
         Log.info("stopping", ("signal", "\(signal)"))
         stopping = .draining(until: now + UInt64(Limits.drainMilliseconds) + Limits.silentMilliseconds)
-        for pod in pods.values {
+        for pod in pods.values where !staysClosed(pod) {
             if case .enrolled(let enrolment) = pod.stage { leave(pod, enrolment, now: now, grace: UInt64(Limits.drainMilliseconds) * 2) }
             pod.wish = nil
         }
-        for cookie in adopted.keys { try? capture.unenrol(cookie: cookie) }
+        for cookie in adopted.keys where !capture.isStrict(cookie: cookie) { try? capture.unenrol(cookie: cookie) }
         sendToProxy(Drain(deadlineMilliseconds: Limits.drainMilliseconds))
         if case .waiting = proxy.state { proxy.state = .stopped }
         if case .waiting = agent.state { agent.state = .stopped }
@@ -66,10 +68,22 @@ extension Supervisor {
     /// While stopping the loop looks around every 20 ms.
     private func pace(_ now: UInt64) { nextWatch = min(nextWatch, now + 20) }
 
+    /// A pod that the hooks refuse to everybody when its proxy is gone, and shall.
+    private func staysClosed(_ pod: Pod) -> Bool {
+        if case .enrolled(let enrolment) = pod.stage { return enrolment.applied.flags.contains(.strict) }
+        return false
+    }
+
     /// After the loop: what belongs to node as a whole.
     func undo() {
-        do throws(CaptureRefusal) { try capture.detachAll() } catch { Log.error("the hooks were not detached entirely", ("reason", error.reason)) }
-        if adopted.isEmpty, changing.isEmpty, pods.values.allSatisfy({ $0.enrolment == nil }) { stateFile.remove() }
+        let closed = pods.values.count { $0.enrolment != nil } + adopted.count
+        if closed > 0 {
+            saveState()
+            Log.warning("strict pods stay closed until a next node serves them; weft node --cleanup opens them", ("pods", "\(closed)"))
+        } else {
+            do throws(CaptureRefusal) { try capture.detachAll() } catch { Log.error("the hooks were not detached entirely", ("reason", error.reason)) }
+            if changing.isEmpty { stateFile.remove() }
+        }
         unlink(configuration.stateDirectory + "/agent/admin.sock")
     }
 }

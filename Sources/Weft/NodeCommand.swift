@@ -11,7 +11,8 @@ struct NodeCommand: ParsableCommand {
         abstract: "Run Weft on this node: capture pods, start and supervise the agent and the proxy.",
         discussion: """
             Needs root, a cgroup v2 hierarchy, and a kernel of 6.1 or later with BTF. Keeps only the capabilities it uses. \
-            Stops cleanly on SIGTERM and SIGINT: nothing of Weft is left in the kernel, in pods or in cgroups.
+            Stops cleanly on SIGTERM and SIGINT: nothing of Weft is left in the kernel, in pods or in cgroups, \
+            but the hooks of strict pods, which stay closed until the next node serves them (or --cleanup opens them).
             """)
 
     @Option(help: ArgumentHelp("Directory of Kubernetes YAML that is watched for configuration.", valueName: "dir"))

@@ -45,7 +45,9 @@ enum StatusText {
                 decision.ageSeconds.map { "\(age($0)) ago" } ?? "-",
             ]
         })
-        // Some forty verdicts exist; those that never fell only hide the others.
+        let kubelet = status.kubeletCgroup
+        text += "\nkubelet: \(kubelet.isEmpty ? "no cgroup of it is known; strict pods refuse its probes (weft node --kubelet-cgroup)" : kubelet)\n"
+        // Some fifty verdicts exist; those that never fell only hide the others.
         text += section("capture verdicts", ["VERDICT", "COUNT"], status.verdicts.filter { $0.count > 0 }.map { [$0.name, "\($0.count)"] })
 
         let configuration = status.configuration

@@ -66,7 +66,7 @@ private let prefix = PrefixBytes(address: AddressBytes(mapping: 10, 9, 0, 0), le
             flags: [.inbound, .strict], excludedOutboundPorts: [5432, 65535], excludedInboundPorts: [9090], excludedOutboundPrefixes: [prefix],
             probePorts: [8080], udpExceptionPorts: [53, 4789]))
         try roundTrip(PodUnenrol(uid: "u"))
-        try roundTrip(AgentHello(incarnation: 1, nodeName: "n", verdictNames: ["pass", "redirect"], counters: 1_008, verdicts: 1_009, heartbeat: 1_010))
+        try roundTrip(AgentHello(incarnation: 1, nodeName: "n", verdictNames: ["pass", "redirect"], kubeletCgroup: "/kubelet", counters: 1_008, verdicts: 1_009, heartbeat: 1_010))
         try roundTrip(PodState(uid: "u", state: .refused, pod: 1, namespaceCookie: 2, listeners: 4, olderConnections: 3, reason: "host namespace"))
         try roundTrip(ProcessState(process: .proxy, processID: 42, incarnation: 2, restarts: 1, state: .stale))
         try roundTrip(SnapshotAccepted(generation: 12))

@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from mesh import eventually
+from mesh.machine import TOOLS, run
 from mesh.pods import Place
 from mesh.weft import WeftNode
 from test_survival import attempt
@@ -110,6 +111,32 @@ def test_strict_holds_while_processes_are_killed(strict, part):
         seen = sum(intruder.outcomes.values())
         eventually(lambda: sum(intruder.outcomes.values()) > seen + 5, what="attempts after it")
     assert "answered" not in intruder.outcomes and "timeout" not in intruder.outcomes, intruder.outcomes
+
+
+def test_an_ordinary_stop_leaves_strict_pods_closed(strict):
+    """An upgrade ends a node too. Others go on without the mesh; strict ones wait for the next node, or for whoever gives them up."""
+    shop = strict()
+    node = shop.nodes[0]
+    shop.namespaces["free"] = shop.namespaces["shop"] | {"metadata": {**shop.namespaces["shop"]["metadata"], "name": "free", "annotations": {}}}
+    free = node.pod("free", namespace="free")
+    free.start(TOOLS / "backend", 8080, "::", "free")
+    free.listens(8080)
+    shop.apply()
+    shop.ready()
+    assert node.weft.stop() == 0
+    for address in (shop.cart.ip, shop.cart.ip6):
+        assert attempt(shop.stranger, address, 8080)[0] == "refused"
+        assert attempt(shop.web, address, 8080)[0] == "refused"
+    assert attempt(node.kubelet, shop.cart.ip, 8080)[0] == "answered"
+    assert attempt(shop.stranger, free.ip, 8080)[0] == "answered"
+    node.weft = weft(node).start()
+    shop.ready()
+    eventually(lambda: attempt(shop.web, shop.cart.ip, 8080)[0] == "answered", within=10, every=0.1, what="service by the next node")
+    assert attempt(shop.stranger, shop.cart.ip, 8080)[0] != "answered"
+    assert node.weft.stop() == 0
+    run(*node.weft.command("--cleanup"), timeout=20)
+    assert attempt(shop.stranger, shop.cart.ip, 8080)[0] == "answered"
+    assert node.weft.leftovers() == []
 
 
 def test_a_proxy_that_hangs_closes_a_strict_pod(strict):
