@@ -40,14 +40,11 @@ extension Worker {
     /// Decides for the target of this attempt. There is no way back from mutual TLS but the one in `fallsBack`.
     func chooseWire(_ exchange: ExchangePlace, _ connection: ConnectionPlace) {
         let address = exchange.pointee.target.address
-        guard exchange.pointee.target.source == nil, let workload = guardedWorkload(at: address, from: connection),
-            // An agent that has asked for no identity yet runs a mesh without them.
-            let identity = identity(of: connection.pointee.pod, like: address)
-        else { return }
+        guard exchange.pointee.target.source == nil, let workload = guardedWorkload(at: address, from: connection) else { return }
         if workload.failsOpen, wireMemory.isAbsent(high: address.high, low: address.low, now: now) { return ledger.count(.mutualTLSFallbacks) }
         let isForeign = !exchange.pointee.isRelay && wireMemory.isForeign(high: address.high, low: address.low, now: now)
         exchange.pointee.target.wire = isForeign ? .bridged : .secure
-        exchange.pointee.target.identity = identity.number
+        exchange.pointee.target.identity = identity(of: connection.pointee.pod, like: address)?.number ?? 0
         exchange.pointee.target.expected = Self.expectation(workload)
     }
 

@@ -370,6 +370,17 @@ def test_a_peer_that_is_revoked_loses_what_it_has():
         eventually(lambda: refusal(departure) == (503, "upstream-not-secured"), within=5, what="new requests to be refused")
 
 
+def test_a_pod_without_a_certificate_calls_nobody():
+    """Not in the open either."""
+    with Door() as other, other.backend() as backend, \
+            Departure(other.authority, other.pod.address, backend.port, ("http", "tcp"), certificate=False) as departure:
+        assert refusal(departure) == (503, "no-identity")
+        with departure.dial() as opaque:
+            assert everything(opaque) == (b"", "reset")
+        assert not backend.connections
+        assert departure.metrics().value("weft_upstream_failures_total", reason="no_identity") == 2
+
+
 @pytest.mark.parametrize("failure", ["open", "closed"])
 def test_a_node_whose_mesh_is_down(failure):
     """Nobody listens for mutual TLS there. Whether its pods are called in the open is the operator's choice."""
