@@ -46,6 +46,33 @@ import Testing
         #expect(resumed.server * 2 < full.server)
     }
 
+    @Test func recordsOfAKilobyte() throws {
+        let authority = try Authority(), spaces = try Spaces()
+        let roots = try authority.roots()
+        let cart = try authority.credentials(cartURI, roots: roots), front = try authority.credentials(frontURI, roots: roots)
+        var wires: [Held] = []
+        for _ in 0..<64 { wires.append(Held(try open(front, cart, spaces))) }
+        var bytes = [UInt8](repeating: 7, count: 65_536)
+        func cost(_ count: Int, _ rounds: Int) -> (sent: Int, received: Int) {
+            var sent = 0, received = 0
+            for round in 0..<rounds {
+                let held = wires[round % wires.count]
+                let start = processorNanoseconds()
+                let out = held.wire.client.transmit(&bytes, count: count)
+                let middle = processorNanoseconds()
+                let back = held.wire.server.receive(into: &bytes, count: bytes.count)
+                received += processorNanoseconds() - middle
+                sent += middle - start
+                if out != .moved(count) || back != .moved(count) { Issue.record("\(out) \(back)") }
+            }
+            return (sent / rounds, received / rounds)
+        }
+        _ = cost(1_024, 2_000)
+        let small = (0..<5).map { _ in cost(1_024, 4_000) }.min { $0.sent + $0.received < $1.sent + $1.received }
+        let large = (0..<5).map { _ in cost(16_384, 1_000) }.min { $0.sent + $0.received < $1.sent + $1.received }
+        print("records, ns to send + receive, sockets included: 1 KB \(small?.sent ?? 0)+\(small?.received ?? 0), 16 KB \(large?.sent ?? 0)+\(large?.received ?? 0)")
+    }
+
     @Test func memoryOfAConnectionAtRest() throws {
         let authority = try Authority(), spaces = try Spaces()
         let roots = try authority.roots()
@@ -73,7 +100,7 @@ import Testing
     }
 
     final class Held {
-        let wire: Wire
+        var wire: Wire
         init(_ wire: consuming Wire) { self.wire = wire }
     }
 
