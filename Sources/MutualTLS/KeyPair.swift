@@ -10,12 +10,13 @@ public enum TLSLibrary {
         case locked
     }
 
-    /// Call once, before any other call of this module. Throws the errno of what the kernel does not give.
+    /// Call before any other call of this module, and of OpenSSL; a second call gets the first one's answer. Throws the errno of what the kernel
+    /// does not give.
     public static func begin() throws(CredentialsFault) -> Protection {
-        let result = copenssl_begin(TLSLimits.secretBytes, TLSLimits.secretPieceBytes)
-        guard result >= 0 else { throw .noKeyMemory(-result) }
-        return result == 1 ? .secret : .locked
+        guard begun >= 0 else { throw .noKeyMemory(-begun) }
+        return begun == 1 ? .secret : .locked
     }
+    private static let begun = copenssl_begin(TLSLimits.secretBytes, TLSLimits.secretPieceBytes)
 
     /// Bytes of keys held now.
     public static var secretBytes: Int { copenssl_secret_bytes() }

@@ -36,14 +36,19 @@ import Testing
             kept = wire.client.takeTicket()
             return spent
         }
-        func median(_ count: Int, resuming: Bool) throws -> (client: Int, server: Int) {
-            let all = try (0..<count).map { _ in try round(resuming: resuming) }
-            return (all.map(\.client).sorted()[count / 2], all.map(\.server).sorted()[count / 2])
-        }
         let first = try round(resuming: false)
-        let full = try median(300, resuming: false), resumed = try median(300, resuming: true)
+        // In turns, so that whatever else the machine does meets both alike.
+        var all: (full: [(client: Int, server: Int)], resumed: [(client: Int, server: Int)]) = ([], [])
+        for _ in 0..<300 {
+            all.full.append(try round(resuming: false))
+            all.resumed.append(try round(resuming: true))
+        }
+        func median(_ costs: [(client: Int, server: Int)]) -> (client: Int, server: Int) {
+            (costs.map(\.client).sorted()[costs.count / 2], costs.map(\.server).sorted()[costs.count / 2])
+        }
+        let full = median(all.full), resumed = median(all.resumed)
         print("handshake, µs of client + server: first \(first.client / 1000)+\(first.server / 1000), known leaf \(full.client / 1000)+\(full.server / 1000), resumed \(resumed.client / 1000)+\(resumed.server / 1000)")
-        #expect(resumed.server * 2 < full.server)
+        #expect(resumed.server * 5 < full.server * 3)
     }
 
     @Test func recordsOfAKilobyte() throws {
