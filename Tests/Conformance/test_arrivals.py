@@ -425,3 +425,33 @@ def test_records_of_one_byte_arrive_and_hold_nobody_up(door):
         assert client.reply(stream).status == 200
         assert any(request.body == b"b" * 30_000 for request in backend.requests)
         assert sorted(waits)[len(waits) // 2] < 0.5
+
+
+def test_nothing_is_left_behind():
+    """Whatever ended, and however: no stream, session, connection or byte stays on the books."""
+    with Door(limits={"handshakeMilliseconds": 500, "lingerMilliseconds": 200}) as door, door.backend(conversation=lambda connection: talk(connection)) as backend:
+        nowhere = f"{door.pod.address}:{free_port_at(door.pod)}"
+        for protocol in (WEFT, HBONE):
+            with door.client(door.settings(protocols=(protocol,))) as client:
+                streams = [client.connect(f"{door.pod.address}:{backend.port}") for _ in range(4)]
+                for stream in streams:
+                    client.send(stream.number, b"v" * 10_000)
+                client.reset(streams[0].number, 0)
+                client.reset(streams[1].number, 8)
+                client.send(streams[2].number, b"", end=True)
+                client.until(lambda: streams[2].over, "an end in order")
+                assert client.connect(nowhere).status in (200, 503)
+                assert client.connect("10.1.2.3:80").status == 403
+        with LOOPBACK.connect(door.pod.address, 15008) as stopped:
+            stopped.sendall(b"\x16\x03\x01\x01")
+            eventually(lambda: handshakes(door, "timeout") == 1, within=5)
+        with LOOPBACK.connect(door.pod.address, 15008) as nonsense:
+            nonsense.sendall(b"nonsense\r\n\r\n")
+        gauges = ("weft_connections_open", "weft_http2_sessions_open", "weft_http2_streams_open", "weft_buffered_bytes")
+
+        def left():
+            page = door.metrics()
+            return {name: value for name in gauges if (value := page.value(name))}
+        eventually(lambda: not left(), within=10, what="the books to be empty")
+        page = door.metrics()
+        assert page.value("istio_tcp_connections_opened_total", reporter="destination") == page.value("istio_tcp_connections_closed_total", reporter="destination") > 0
