@@ -141,7 +141,8 @@ extension Worker {
         let ends = head.framing.isEmpty
         guard sendReplyHead(number, bytes, ends: ends) else { return nil }
         if ends { return endReply(number, extra: headCount < bytes.count) }
-        hastenRest(upstream, received: bytes.count)
+        // With content behind it the head did not come alone.
+        if headCount == bytes.count { hastenRest(upstream, received: bytes.count) }
         return passReplyBody(number, UnsafeRawBufferPointer(rebasing: bytes[headCount...])).map { headCount + $0 }
     }
 

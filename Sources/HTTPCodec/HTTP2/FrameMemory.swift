@@ -6,13 +6,25 @@ import Glibc
 /// A stream costs the library about ten allocations; from these lists each is a few instructions. Pieces up to 4 KiB are cut
 /// from slabs of 64 KiB that stay until the workspace ends; larger ones come from the system and go back to it. Two sizes to
 /// each power of two: a session at rest takes 15 KiB, with one size to each it took 23.
+///
+/// Each session has one buffer for frames of 16 KiB, of which it fills a few hundred bytes. From the heap that would be memory that others have
+/// written to before, resident to its end; so those buffers begin on a page of their own in mappings that hold nothing else, and cost the pages
+/// they need.
 struct FrameMemory {
     /// Pieces of 32, 48, 64, 96 … 3,072 and 4,096 bytes.
     private static let classes = 15
     private static let headerBytes = 16
     private static let slabBytes = 64 * 1024
     static let pieceBytesMax = 4_096
+    /// The library's frame buffers: pages for 16 KiB, the frame's header and what the library adds.
+    private static let frameClass = classes + 1
+    private static let frameBytesMax = 5 * pageBytes - headerBytes, framesPerMapping = 64
+    private static let pageBytes = 4_096
 
+    private var frames: UnsafeMutableRawPointer?
+    private var mappings: [UnsafeMutableRawPointer] = []
+    /// Buffers of the last mapping that have been in use.
+    private var framesCut = 0
     private let free: UnsafeMutablePointer<UnsafeMutableRawPointer?>
     private var slabs: UnsafeMutableRawPointer?
     private var cursor: UnsafeMutableRawPointer?
@@ -28,6 +40,7 @@ struct FrameMemory {
             slabs = slab.load(as: UnsafeMutableRawPointer?.self)
             slab.deallocate()
         }
+        for mapping in mappings { munmap(mapping, Self.framesPerMapping * 5 * Self.pageBytes) }
         free.deallocate()
     }
 
@@ -46,9 +59,12 @@ struct FrameMemory {
 
     /// Never nil: what cannot go on without memory ends the process, and the supervisor starts another.
     mutating func allocate(_ bytes: Int) -> UnsafeMutableRawPointer {
-        let kind = Self.sizeClass(bytes)
+        var kind = Self.sizeClass(bytes)
         let piece: UnsafeMutableRawPointer
-        if kind == Self.classes {
+        if kind == Self.classes, bytes > 4 * Self.pageBytes - Self.headerBytes, bytes <= Self.frameBytesMax {
+            kind = Self.frameClass
+            piece = takeFrame()
+        } else if kind == Self.classes {
             piece = .allocate(byteCount: bytes &+ Self.headerBytes, alignment: 16)
         } else if let reused = free[kind] {
             free[kind] = (reused + Self.headerBytes).load(as: UnsafeMutableRawPointer?.self)
@@ -64,6 +80,11 @@ struct FrameMemory {
     mutating func release(_ memory: UnsafeMutableRawPointer) {
         let piece = memory - Self.headerBytes
         let kind = piece.load(as: Int.self)
+        if kind == Self.frameClass {
+            piece.storeBytes(of: frames, as: UnsafeMutableRawPointer?.self)
+            frames = piece
+            return
+        }
         guard kind < Self.classes else { piece.deallocate(); return }
         memory.storeBytes(of: free[kind], as: UnsafeMutableRawPointer?.self)
         free[kind] = piece
@@ -81,6 +102,24 @@ struct FrameMemory {
         larger.copyMemory(from: memory, byteCount: min(held, bytes))
         release(memory)
         return larger
+    }
+
+    private mutating func takeFrame() -> UnsafeMutableRawPointer {
+        if let piece = frames {
+            frames = piece.load(as: UnsafeMutableRawPointer?.self)
+            return piece
+        }
+        let bytes = 5 * Self.pageBytes
+        if framesCut < Self.framesPerMapping, let last = mappings.last {
+            defer { framesCut += 1 }
+            return last + framesCut * bytes
+        }
+        guard let mapping = mmap(nil, Self.framesPerMapping * bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
+            mapping != MAP_FAILED
+        else { preconditionFailure("no address space for frames") }
+        mappings.append(mapping)
+        framesCut = 1
+        return mapping
     }
 
     private mutating func cut(_ bytes: Int) -> UnsafeMutableRawPointer {
