@@ -42,7 +42,10 @@ public struct HTTP1Memory: ~Copyable {
     }
 
     private static func place(_ high: UInt64, _ low: UInt64, _ port: UInt16) -> Int {
-        var mixed = (low ^ high &* 0x9E37_79B9_7F4A_7C15 ^ UInt64(port) << 48) &* 0xFF51_AFD7_ED55_8CCD
+        // The port must reach the bits that are used: a product carries upwards only, and ports of one address are what is asked for in turn.
+        var mixed = (low ^ high &* 0x9E37_79B9_7F4A_7C15) &+ UInt64(port) &* 0xC2B2_AE3D_27D4_EB4F
+        mixed ^= mixed >> 32
+        mixed &*= 0xFF51_AFD7_ED55_8CCD
         mixed ^= mixed >> 32
         return Int(truncatingIfNeeded: mixed) & (placeCount - 1)
     }

@@ -287,6 +287,13 @@ import Testing
         #expect(!otherAddress)
     }
 
+    @Test func portsOfOneAddressHavePlacesOfTheirOwn() {
+        var memory = HTTP1Memory()
+        for port in UInt16(8_000)..<8_064 { memory.remember(high: 1, low: 2, port: port, hasAnswered: true, now: 100) }
+        let known = (UInt16(8_000)..<8_064).count { memory.knows(high: 1, low: 2, port: $0, now: 101) }
+        #expect(known >= 60)
+    }
+
     @Test func aCloseWithoutAWordIsSoonForgotten() {
         var memory = HTTP1Memory()
         memory.remember(high: 1, low: 2, port: 80, hasAnswered: false, now: 100)
