@@ -37,6 +37,8 @@ public struct DeficitRoundRobin: ~Copyable {
 
     /// What a busy flow may spend per round; may change between turns.
     public var quantumNanoseconds: Int64
+    /// Flows 2n and 2n + 1 are two queues of one party: while both are awake, each has half a quantum.
+    let hasPairs: Bool
     let itemsPerTurnMax: Int
     /// The most that one turn is charged with, in nanoseconds.
     static let chargeMax: Int64 = 6_400_000
@@ -48,12 +50,15 @@ public struct DeficitRoundRobin: ~Copyable {
     var busy = List()
     public private(set) var queuedItems = 0
 
-    /// - Parameter quantumNanoseconds: what a busy flow may spend per round.
-    public init(itemCapacity: Int, quantumNanoseconds: Int64, itemsPerTurnMax: Int = 64) {
+    /// - Parameters:
+    ///   - quantumNanoseconds: what a busy flow may spend per round.
+    ///   - hasPairs: flows 2n and 2n + 1 share one.
+    public init(itemCapacity: Int, quantumNanoseconds: Int64, itemsPerTurnMax: Int = 64, hasPairs: Bool = false) {
         precondition(itemCapacity < Int(Self.queuedMark) - 1)
         links = Region(capacity: itemCapacity)
         self.quantumNanoseconds = quantumNanoseconds
         self.itemsPerTurnMax = itemsPerTurnMax
+        self.hasPairs = hasPairs
     }
 
     /// Makes room for flows 0...flow.
@@ -90,9 +95,15 @@ public struct DeficitRoundRobin: ~Copyable {
         flows[index].queued += 1
         if flows[index].standing == .asleep {
             flows[index].standing = .fresh
-            flows[index].credit += quantumNanoseconds       // was at most zero: credit is not saved up in sleep
+            flows[index].credit += quantum(of: index)       // was at most zero: credit is not saved up in sleep
             append(flow, toFresh: true)
         }
+    }
+
+    @inline(__always) private func quantum(of index: Int) -> Int64 {
+        guard hasPairs else { return quantumNanoseconds }
+        let other = index ^ 1
+        return other < flows.count && flows[other].standing != .asleep ? quantumNanoseconds / 2 : quantumNanoseconds
     }
 
     /// The next turn, or nil when nothing waits.
@@ -115,7 +126,7 @@ public struct DeficitRoundRobin: ~Copyable {
                 continue
             }
             if flows[index].credit <= 0 {
-                flows[index].credit += quantumNanoseconds
+                flows[index].credit += quantum(of: index)
                 move(flow, toBusyFrom: fromFresh)
                 continue
             }

@@ -105,7 +105,7 @@ extension Worker {
         connection.pointee.output.removeAll()
         connection.pointee.output.releaseIfEmpty()
         charge(connection)
-        scheduler.enqueue(index, flow: connection.pointee.pod)
+        scheduler.enqueue(index, flow: flow(of: connection))
     }
 
     /// The scheduler has let go of a dead connection: its place is free as soon as no exchange refers to it.

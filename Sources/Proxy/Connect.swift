@@ -139,12 +139,21 @@ extension Worker {
         switch exchange.pointee.reach {
         case .session, .socket, .connecting:
             if exchange.pointee.reach == .session { sessionTable.stopWaiting(number) }
-            let budget = pods.budgets.base + Int(connection.pointee.pod)
-            budget.pointee.pendingRequests -= 1
-            ledger.showPending(-1, of: budget.pointee.slot)
+            countPending(-1, exchange, connection)
         case .nothing, .connected: break
         }
         exchange.pointee.reach = .nothing
+    }
+
+    /// An exchange waits for a connection, or no longer does. A client many of whose requests do is served apart from then on.
+    mutating func countPending(_ change: Int32, _ exchange: ExchangePlace, _ connection: ConnectionPlace) {
+        let budget = pods.budgets.base + Int(connection.pointee.pod)
+        budget.pointee.pendingRequests += change
+        ledger.showPending(Int(change), of: budget.pointee.slot)
+        guard exchange.pointee.downstreamStream != 0 else { return }
+        let session = sessions.at(connection.pointee.session)
+        session.pointee.pendingCount += change
+        if session.pointee.pendingCount > WorkerSizes.pendingTogetherMax { connection.pointee.isApart = true }
     }
 
     // MARK: Deliveries

@@ -26,9 +26,7 @@ extension Worker {
         }
         if let refusal { return notSubmitted(number, exchange, place, refusal) }
         joinUpstream(number, exchange, session, stream)
-        let budget = pods.budgets.base + Int(connections.at(exchange.pointee.downstream).pointee.pod)
-        budget.pointee.pendingRequests += 1
-        ledger.showPending(1, of: budget.pointee.slot)
+        countPending(1, exchange, connections.at(exchange.pointee.downstream))
         exchange.pointee.reach = .connecting
         exchange.pointee.requestIsEnded = false
         exchange.pointee.upstreamIsOver = false

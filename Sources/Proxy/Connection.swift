@@ -83,6 +83,8 @@ struct Connection: ~Copyable {
     var listener = ListenerKind()
     /// Place of the pod whose turn this connection's work is charged to.
     let pod: UInt32
+    /// Its work waits in a queue of its own beside that of its pod: a client that asks for more than its neighbours there, or for nothing.
+    var isApart = false
     /// HTTP/1 and opaque: the one exchange.
     var exchange = nobody
     /// HTTP/2: the session.

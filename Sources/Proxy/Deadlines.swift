@@ -29,13 +29,13 @@ extension Worker {
             guard connections.isOccupied(index) else { continue }
             let connection = connections.at(index)
             connection.pointee.isDue = true
-            scheduler.enqueue(index, flow: connection.pointee.pod)
+            scheduler.enqueue(index, flow: flow(of: connection))
         }
         while let number = exchangeDeadlines.takeDue(now) {
             guard exchanges.isOccupied(number) else { continue }
             let exchange = exchanges.at(number)
             exchange.pointee.isDue = true
-            scheduler.enqueue(UInt32(connections.capacity) + number, flow: connections.at(exchange.pointee.downstream).pointee.pod)
+            scheduler.enqueue(UInt32(connections.capacity) + number, flow: flow(of: connections.at(exchange.pointee.downstream)))
         }
     }
 

@@ -45,6 +45,8 @@ extension Worker {
         let isCutOff = exchange.pointee.isTunnel && !hasEndedBothWays(exchange)
         exchange.pointee.upstream = nobody
         let upstream = connections.at(index)
+        // What is left to do about it is still the work of who asked for it.
+        upstream.pointee.isApart = connections.at(exchange.pointee.downstream).pointee.isApart
         upstream.pointee.exchange = nobody
         upstream.pointee.served += 1
         let budget = pods.budgets.base + Int(upstream.pointee.pod)

@@ -175,11 +175,10 @@ extension Worker {
     /// No idle connection: the message waits while a new one is made.
     mutating func open(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace, _ message: Message) {
         let budget = pods.budgets.base + Int(connection.pointee.pod)
-        guard Int(budget.pointee.pendingRequests) < limits.pendingRequestsPerPodMax else { return answer(number, .pendingBudgetSpent) }
+        guard Int(budget.pointee.pendingRequests) < share(of: limits.pendingRequestsPerPodMax, connection) else { return answer(number, .pendingBudgetSpent) }
         keepUnsent(exchange, message)
         exchange.pointee.seen = .nothing
-        budget.pointee.pendingRequests += 1
-        ledger.showPending(1, of: budget.pointee.slot)
+        countPending(1, exchange, connection)
         exchange.pointee.reach = .socket
         openUpstream(number, exchange, connection)
     }

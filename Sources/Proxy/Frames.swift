@@ -38,7 +38,7 @@ extension Worker {
             if session.pointee.codec.hasEvents { _ = passFrames(connection, index, session, UnsafeRawBufferPointer(start: nil, count: 0)) }
             return
         }
-        let wanted = readBytes(connection.pointee.pod, shift: session.pointee.readShift)
+        let wanted = readBytes(connection.pointee.pod, isApart: connection.pointee.isApart, shift: session.pointee.readShift)
         switch receive(from: connection, into: receiveMemory, count: wanted) {
         case .moved(let count):
             if count < wanted && !connection.pointee.hasEnded && !hasMoreSecured(connection) { connection.pointee.canRead = false }
@@ -89,8 +89,16 @@ extension Worker {
         lends = true
         let left = passEvents(connection, index, session, bytes)
         lends = false
+        if connection.pointee.role == .downstream, connection.pointee.stage == .multiplexing { judgeCompany(connection, session) }
         while let borrower = borrowers.popLast() { sendGathered(borrower) }
         return left
+    }
+
+    /// A client that floods us, or fills the pod's queue with its requests, is served apart from its neighbours in the pod: they do not wait for
+    /// more than its turn. While it is, turns are short.
+    private mutating func judgeCompany(_ connection: ConnectionPlace, _ session: SessionPlace) {
+        connection.pointee.isApart = session.pointee.codec.isSuspect || session.pointee.pendingCount > WorkerSizes.pendingTogetherMax
+            || session.pointee.exchangeCount > WorkerSizes.streamsTogetherMax
     }
 
     private mutating func passEvents(_ connection: ConnectionPlace, _ index: UInt32, _ session: SessionPlace, _ bytes: UnsafeRawBufferPointer) -> Int? {
@@ -109,7 +117,11 @@ extension Worker {
                 sessionFailed(connection, index, session, fault)
                 return nil
             }
-            if isServer { requestEvent(event, connection, index, session) } else { replyEvent(event, connection, index, session) }
+            if case .pause = event {
+                // As soon as it is known, not after a whole turn.
+                if isServer, !connection.pointee.isApart, session.pointee.codec.isSuspect { return rest.count }
+                looks |= Self.eventsPerLook - 1
+            } else if isServer { requestEvent(event, connection, index, session) } else { replyEvent(event, connection, index, session) }
             guard connection.pointee.stage == .multiplexing else { return nil }
             looks &+= 1
             if isShared || looks & (Self.eventsPerLook - 1) == 0, !rest.isEmpty, monotonicNow() - begun >= framesNanoseconds { return rest.count }
@@ -203,12 +215,12 @@ extension Worker {
             guard connection.pointee.writesLater else { continue }      // another connection's place by now
             connection.pointee.writesLater = false
             guard connection.pointee.stage == .multiplexing else { continue }
-            let pod = connection.pointee.pod
+            let flow = flow(of: connection)
             writeFrames(connection, index, sessions.at(connection.pointee.session))
             charge(connection)
             let after = monotonicNow()
-            scheduler.settle(pod, items: 1, nanoseconds: after - now)
-            ledger.chargeTime(after - now, to: pods.budgets.base[Int(pod)].slot)
+            scheduler.settle(flow, items: 1, nanoseconds: after - now)
+            ledger.chargeTime(after - now, to: pods.budgets.base[Int(Self.pod(of: flow))].slot)
             now = after
         }
         writers.removeAll(keepingCapacity: true)

@@ -36,7 +36,7 @@ extension Worker {
 
     private mutating func admitPod(_ number: UInt32, _ slot: PodSlot?, _ addresses: [IPAddress]) {
         guard let place = pods.admit(number: number, slot: slot, addresses: addresses) else { return }
-        scheduler.admit(flow: place)
+        scheduler.admit(flow: Self.flow(of: place, isApart: true))
     }
 
     private mutating func addListener(_ descriptor: Int32, _ podNumber: UInt32, _ kind: ListenerKind) {

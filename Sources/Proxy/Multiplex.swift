@@ -20,10 +20,9 @@ extension Worker {
 
     mutating func awaitStream(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace, _ key: PoolKey) {
         let budget = pods.budgets.base + Int(connection.pointee.pod)
-        guard Int(budget.pointee.pendingRequests) < limits.pendingRequestsPerPodMax else { return answer(number, .pendingBudgetSpent) }
+        guard Int(budget.pointee.pendingRequests) < share(of: limits.pendingRequestsPerPodMax, connection) else { return answer(number, .pendingBudgetSpent) }
         exchange.pointee.seen = .nothing
-        budget.pointee.pendingRequests += 1
-        ledger.showPending(1, of: budget.pointee.slot)
+        countPending(1, exchange, connection)
         exchange.pointee.reach = .session
         sessionTable.wait(number, for: key, first: exchange.pointee.refusals > 0)
         if exchange.pointee.isRelay { deadlines.set(exchange.pointee.downstream, at: after(milliseconds: limits.connectMilliseconds * 2)) }

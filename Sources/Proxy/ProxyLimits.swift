@@ -117,6 +117,11 @@ enum WorkerSizes {
     static let spliceBytesLeast = 32 * 1024
     /// Exchanges of a session that has failed which end in one turn: each costs its books and an upstream connection, about 10 µs.
     static let exchangesEndedPerTurn = 32, exchangesEndedPerTurnShared = 4
+    /// A client's requests that may wait for a connection to a server while it is served in one queue with the others of its pod: each brings
+    /// a connection into that queue, which costs some 50 µs before it rests.
+    static let pendingTogetherMax: Int32 = 32
+    /// Streams that it may have open. Eight clients with 32 each, as gRPC has them, are no reason for short turns.
+    static let streamsTogetherMax: UInt32 = 256
     /// Waiters that get a socket and connect between two looks at epoll, while several pods are at work.
     static let connectsPerLookShared = 4
     /// A gRPC deadline farther away than 30 days is none; what a wheel's ticks can count ends at 397.

@@ -18,6 +18,8 @@ struct Session: ~Copyable {
     var firstExchange = nobody
     /// How many there are.
     var exchangeCount: UInt32 = 0
+    /// Those of them that wait for a connection.
+    var pendingCount: Int32 = 0
     /// Since when it has none.
     var idleSince: Nanoseconds
     /// Since when the peer has taken none of what waits in `output`; 0: nothing waits.

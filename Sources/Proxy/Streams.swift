@@ -33,7 +33,7 @@ extension Worker {
         case .pong: finishDrain(connection, index, session)
         case .goAway: ledger.count(.http2GoAwaysReceivedDownstream)
         // Neither is a client's; a fault has ended the session.
-        case .interim, .fault, .none: break
+        case .interim, .fault, .pause, .none: break
         }
     }
 
@@ -70,7 +70,7 @@ extension Worker {
             exchange.pointee.giveUpAt = now + timeout
         }
         if case .length(let length) = head.framing, length > limits.body.bodyBytesMax { return answer(number, .requestBody(.bodyTooLarge)) }
-        if isOverBudget(connection.pointee.pod) { return answer(number, .bufferBudgetSpent) }
+        if isOverBudget(connection) { return answer(number, .bufferBudgetSpent) }
         setDeadline(exchange, number, milliseconds: limits.replyMilliseconds)
         passRequestHead(number, bytes, ends: ends)
     }
@@ -80,7 +80,7 @@ extension Worker {
         _ stream: Int32, _ connection: ConnectionPlace, _ index: UInt32, _ session: SessionPlace, isRelay: Bool
     ) -> Token? {
         let budget = pods.budgets.base + Int(connection.pointee.pod)
-        guard Int(budget.pointee.streams) < limits.streamsPerPodMax, streamExchanges < Limits.streamsPerWorkerMax,
+        guard Int(budget.pointee.streams) < share(of: limits.streamsPerPodMax, connection), streamExchanges < Limits.streamsPerWorkerMax,
             let token = exchanges.insert(Exchange(downstream: index, stream: stream, isRelay: isRelay))
         else {
             ledger.count(.limitPodStreams)
@@ -97,7 +97,7 @@ extension Worker {
         let token = exchanges.token(at: number)
         exchange.pointee.requestContent &+= content.count
         guard exchange.pointee.requestContent <= limits.body.bodyBytesMax else { return answer(number, .requestBody(.bodyTooLarge)) }
-        if exchange.pointee.reach != .connected, isOverBudget(connection.pointee.pod) { return answer(number, .bufferBudgetSpent) }
+        if exchange.pointee.reach != .connected, isOverBudget(connection) { return answer(number, .bufferBudgetSpent) }
         if ends { requestEnded(number) }
         passRequestContent(number, content, ends: ends)
         guard exchanges.find(token) != nil else { return }

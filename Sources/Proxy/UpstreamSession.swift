@@ -55,7 +55,7 @@ extension Worker {
             ledger.count(.http2GoAwaysReceivedUpstream)
             ledger.count(.http2RetiredGoAway)
             if sessionTable.retire(connection.pointee.session) { again(connection, index) }
-        case .pong, .fault, .none: break
+        case .pong, .fault, .pause, .none: break
         }
     }
 

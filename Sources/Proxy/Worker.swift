@@ -106,7 +106,7 @@ struct Worker: ~Copyable {
         secures = Slab(capacity: capacity)
         callers = Slab(capacity: capacity)
         // Connections first, then exchanges.
-        scheduler = DeficitRoundRobin(itemCapacity: capacity + exchangeCapacity, quantumNanoseconds: turnLength.aloneNanoseconds)
+        scheduler = DeficitRoundRobin(itemCapacity: capacity + exchangeCapacity, quantumNanoseconds: turnLength.aloneNanoseconds, hasPairs: true)
         deadlines = TimerWheel(capacity: capacity, now: start)
         exchangeDeadlines = TimerWheel(capacity: exchangeCapacity, now: start)
         heartbeat = Heartbeat(array: shared.heartbeatArray, worker: number)
@@ -182,7 +182,7 @@ struct Worker: ~Copyable {
         if connection.pointee.secure != nobody { connection.pointee.canRead = true }
         // The very first edge of an accepted or idle connection says only "writable": nothing to do.
         if !connection.pointee.canRead && connection.pointee.output.isEmpty && !connection.pointee.hasPipedOutput && connection.pointee.stage != .connecting { return }
-        scheduler.enqueue(index, flow: connection.pointee.pod)
+        scheduler.enqueue(index, flow: flow(of: connection))
     }
 
     /// Gives pods their turns until nothing waits or a quantum has passed; then epoll is asked again, so that a pod that was quiet until now
@@ -201,7 +201,7 @@ struct Worker: ~Copyable {
             turnIsSpent = false
             let after = monotonicNow()
             scheduler.settle(turn.flow, items: served, nanoseconds: after - now)
-            ledger.chargeTime(after - now, to: pods.budgets.base[Int(turn.flow)].slot)
+            ledger.chargeTime(after - now, to: pods.budgets.base[Int(Self.pod(of: turn.flow))].slot)
             now = after
             turnLength.served(turn.flow, now)
             if now - begun >= UInt64(scheduler.quantumNanoseconds) { return }
@@ -243,8 +243,22 @@ struct Worker: ~Copyable {
         charge(connection)
     }
 
+    // A pod has two flows: its own, and beside it that of its clients who are served apart. Both together have the share of one pod.
+
+    @inline(__always) static func flow(of pod: UInt32, isApart: Bool) -> UInt32 { pod &<< 1 | (isApart ? 1 : 0) }
+    @inline(__always) static func pod(of flow: UInt32) -> UInt32 { flow &>> 1 }
+
+    /// Whose turn pays for the connection's work: its pod's, or its client's where that one is served apart.
+    @inline(__always) func flow(of connection: ConnectionPlace) -> UInt32 {
+        var isApart = connection.pointee.isApart
+        if connection.pointee.role == .upstream, connection.pointee.exchange != nobody {
+            isApart = connections.at(exchanges.at(connection.pointee.exchange).pointee.downstream).pointee.isApart
+        }
+        return Self.flow(of: connection.pointee.pod, isApart: isApart)
+    }
+
     /// Lets a connection have another turn of its own pod's time.
-    mutating func again(_ connection: ConnectionPlace, _ index: UInt32) { scheduler.enqueue(index, flow: connection.pointee.pod) }
+    mutating func again(_ connection: ConnectionPlace, _ index: UInt32) { scheduler.enqueue(index, flow: flow(of: connection)) }
 
     /// Keeps the pod's account of buffered memory true.
     @inline(__always) func charge(_ connection: ConnectionPlace) {
@@ -273,14 +287,21 @@ struct Worker: ~Copyable {
 
     func isOverBudget(_ pod: UInt32) -> Bool { pods.budgets.base[Int(pod)].bufferedBytes >= limits.bufferedBytesPerPodMax }
 
+    /// What a client may have its pod hold altogether before more is refused to it: half, if it is served apart, so that its neighbours have the rest.
+    func share(of limit: Int, _ connection: ConnectionPlace) -> Int { connection.pointee.isApart ? limit / 2 : limit }
+
+    func isOverBudget(_ connection: ConnectionPlace) -> Bool {
+        pods.budgets.base[Int(connection.pointee.pod)].bufferedBytes >= share(of: limits.bufferedBytesPerPodMax, connection)
+    }
+
     /// How much of a body one go may read.
     ///
     /// With company, an item that costs more than a turn makes others wait, so it shrinks. By its measured cost, not by its size: 64 KiB cost
     /// 20 to 35 µs when the reader keeps up and 200 µs when its socket's queue grows into memory that nobody has touched yet.
-    func readBytes(_ pod: UInt32, shift: UInt8) -> Int {
+    func readBytes(_ pod: UInt32, isApart: Bool = false, shift: UInt8) -> Int {
         if isOverBudget(pod) { return 1 << Int(WorkerSizes.readShiftMin) }
         guard isShared else { return 1 << Int(shift) }
-        let cost = scheduler.itemCost(of: pod)
+        let cost = scheduler.itemCost(of: Self.flow(of: pod, isApart: isApart))
         let most = cost > 2 * turnLength.sharedNanoseconds ? WorkerSizes.readShiftMin : cost > turnLength.sharedNanoseconds ? WorkerSizes.readShiftMax - 1 : WorkerSizes.readShiftMax
         return 1 << Int(min(shift, most))
     }

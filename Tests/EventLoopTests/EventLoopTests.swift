@@ -3,8 +3,8 @@ import Testing
 
 @Suite struct DeficitRoundRobinTests {
     /// Serves `rounds` turns where each item of flow f costs `cost(f)`; items are put back at once, so every flow is always busy.
-    func share(costs: [UInt64], turns: Int) -> [UInt64] {
-        var scheduler = DeficitRoundRobin(itemCapacity: 1_024, quantumNanoseconds: 100_000)
+    func share(costs: [UInt64], turns: Int, hasPairs: Bool = false) -> [UInt64] {
+        var scheduler = DeficitRoundRobin(itemCapacity: 1_024, quantumNanoseconds: 100_000, hasPairs: hasPairs)
         for flow in costs.indices {
             scheduler.admit(flow: UInt32(flow))
             for item in 0..<64 { scheduler.enqueue(UInt32(flow * 64 + item), flow: UInt32(flow)) }
@@ -25,6 +25,12 @@ import Testing
         let spent = share(costs: [2_000, 20_000, 200_000], turns: 30_000)
         let most = Double(spent.max()!), least = Double(spent.min()!)
         #expect(most / least < 1.1, "\(spent)")
+    }
+
+    @Test func aPairHasTheShareOfOne() {
+        let spent = share(costs: [20_000, 50_000, 20_000], turns: 30_000, hasPairs: true)
+        let pair = Double(spent[0] + spent[1]), single = Double(spent[2])
+        #expect(abs(pair / single - 1) < 0.1 && abs(Double(spent[0]) / Double(spent[1]) - 1) < 0.1, "\(spent)")
     }
 
     @Test func aQuietFlowGoesBeforeTheBusyOnes() {

@@ -131,6 +131,8 @@ import Testing
     @Test func floodsAreNamed() {
         let limits = HTTP2Limits.standard
         let ping = frame(6, 0, 0, [UInt8](repeating: 0, count: 8))
+        let malformed = headers(1, [("x", "y")], ends: false)
+        let insertion = [UInt8(0x40)] + block([("x-bomb", String(repeating: "y", count: 3_900))]).dropFirst()
         let cases: [(HTTP2Fault, Int32, (UInt32) -> [UInt8], [UInt8])] = [
             (.rapidReset, limits.resets.burst, { headers($0 * 2 + 1, plainRequest) + frame(3, 0, $0 * 2 + 1, [0, 0, 0, 8]) }, []),
             // We reset, for the client made us: the same attack by other means.
@@ -138,6 +140,12 @@ import Testing
             (.rapidReset, limits.resets.burst, { headers($0 * 2 + 1, [("x", "y")]) }, []),
             // Too large to serve, and answered: work all the same.
             (.rapidReset, limits.resets.burst, { headers($0 * 2 + 1, plainRequest + (0..<97).map { _ in ("x", "") }) }, []),
+            // Answered as well, and each 115 KiB when decoded.
+            (.headBomb, limits.refusedHeadKilobytes.burst / 115, { frame(1, 5, $0 * 2 + 3, block(plainRequest) + [UInt8](repeating: 0xBE, count: 30)) },
+                frame(1, 5, 1, block(plainRequest) + insertion)),
+            // What comes for a stream that we have reset may have been under way, but not without end.
+            (.controlFlood, limits.lateFrames.burst, { _ in malformed }, malformed),
+            (.controlFlood, limits.lateFrames.burst, { _ in frame(0, 0, 1) }, malformed),
             (.controlFlood, limits.controls.burst, { _ in ping }, []),
             (.controlFlood, limits.controls.burst, { _ in frame(4, 0, 0) }, []),
             (.controlFlood, limits.controls.burst, { _ in frame(0xBB, 0, 0) }, []),
@@ -151,6 +159,18 @@ import Testing
             #expect(found == fault)
             #expect(abs(Int(count) - Int(burst)) <= 8, "\(fault) after \(count)")
         }
+    }
+
+    @Test func whoFloodsIsSuspectLongBeforeTheFault() {
+        let server = shakenServer()
+        let pings = (0..<Int(HTTP2Limits.standard.controls.burst) / 100).flatMap { _ in frame(6, 0, 0, [UInt8](repeating: 0, count: 8)) }
+        server.receive(pings)
+        #expect(!server.isSuspect)
+        server.receive(pings)
+        #expect(server.isSuspect && server.news() == [])
+        server.now += 1_000_000_000
+        server.receive(frame(6, 0, 0, [UInt8](repeating: 0, count: 8)))
+        #expect(!server.isSuspect, "time has explained them")
     }
 
     @Test func continuationFlood() {

@@ -46,6 +46,7 @@ final class End {
             case .none:
                 precondition(rest.isEmpty, "none means that all is dealt with")
                 return
+            case .pause: precondition(!rest.isEmpty, "a pause is in the middle of something")
             case .head(let stream, _, let text, let ends):
                 told.append(.head(stream, ParsedHead(head, text), ends: ends))
                 if session.owner(stream) == 0 { session.setOwner(stream, UInt32(stream)) }
@@ -85,6 +86,7 @@ final class End {
     func room(_ stream: Int32) -> Int { session.room(stream) }
     func check() { _ = session.check(now: now) }
     var openStreams: Int { session.openStreams }
+    var isSuspect: Bool { session.isSuspect }
     var hasEvents: Bool { session.hasEvents }
     var pingSentAt: UInt64? { session.pingSentAt }
     var canOpenStream: Bool { session.canOpenStream }

@@ -136,7 +136,7 @@ extension SessionState {
         else { return NGHTTP2_ERR_WOULDBLOCK.rawValue }
         workspace.pointee.out.write(header, count: FrameHeader.byteCount)
         lent = UnsafeRawBufferPointer(rebasing: lent[count...])
-        frames.earnDataSent(limits)
+        if count >= limits.cutDataBytes || lent.isEmpty { frames.earnDataSent(limits) }
         return 0
     }
 

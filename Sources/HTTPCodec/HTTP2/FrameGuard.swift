@@ -69,6 +69,8 @@ struct FrameGuard {
     private var tinyData: FloodMeter
     private var priorities: FloodMeter
     private var windowUpdates: FloodMeter
+    private var refusedHeads: FloodMeter
+    private var lateFrames: FloodMeter
 
     init(isServer: Bool, limits: HTTP2Limits, now: UInt64) {
         self.isServer = isServer
@@ -79,6 +81,8 @@ struct FrameGuard {
         tinyData = FloodMeter(limits.tinyData, now: now)
         priorities = FloodMeter(limits.priorities, now: now)
         windowUpdates = FloodMeter(limits.windowUpdates, now: now)
+        refusedHeads = FloodMeter(limits.refusedHeadKilobytes, now: now)
+        lateFrames = FloodMeter(limits.lateFrames, now: now)
     }
 
     static var preface: StaticString { "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" }
@@ -123,6 +127,19 @@ struct FrameGuard {
     }
     mutating func mayPrioritise(_ limits: HTTP2Limits, _ now: UInt64) -> Bool { priorities.take(limits.priorities, now: now) }
     mutating func mayUpdateWindow(_ limits: HTTP2Limits, _ now: UInt64) -> Bool { windowUpdates.take(limits.windowUpdates, now: now) }
+
+    mutating func mayContinueReset(_ limits: HTTP2Limits, _ now: UInt64) -> Bool { lateFrames.take(limits.lateFrames, now: now) }
+    /// A head of so many decoded bytes was too large.
+    mutating func mayRefuse(_ bytes: Int, _ limits: HTTP2Limits, _ now: UInt64) -> Bool {
+        refusedHeads.take(limits.refusedHeadKilobytes, now: now, count: Int32(clamping: bytes / 1_024))
+    }
+
+    /// The peer has lately sent more of something than honest work explains. No fault yet; but its neighbours shall not wait for it.
+    func isSuspect(_ limits: HTTP2Limits) -> Bool {
+        resets.isLow(limits.resets) || controls.isLow(limits.controls) || emptyData.isLow(limits.emptyData) || tinyData.isLow(limits.tinyData)
+            || priorities.isLow(limits.priorities) || windowUpdates.isLow(limits.windowUpdates) || refusedHeads.isLow(limits.refusedHeadKilobytes)
+            || lateFrames.isLow(limits.lateFrames)
+    }
 
     mutating func earnStream(_ limits: HTTP2Limits) {
         resets.earn(1, limits.resets)

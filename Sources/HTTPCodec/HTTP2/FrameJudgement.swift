@@ -28,7 +28,7 @@ extension SessionState {
         let held = nghttp2_session_get_effective_recv_data_length(library), window = nghttp2_session_get_effective_local_window_size(library)
         guard header.length <= Int(window) &- Int(held) else { return .fault(.flowControl) }
         guard let record = table[header.stream] else { return judgeDataOfClosed(header, now: now) }
-        if record.pointee.isResetting { return .feed }
+        if record.pointee.isResetting { return judgeLateData(header, now: now) }
         guard !record.pointee.peerEnded else { return .fault(.closedStream) }
         guard record.pointee.sawHead else { return .fault(.refusedFrame) }
         let content = header.length &- (header.has(FrameFlag.padded) ? padding &+ 1 : 0)
@@ -39,13 +39,18 @@ extension SessionState {
     /// The library drops it and counts it for the window; whether its sender must be told is ours to say (RFC 9113, 5.1).
     private mutating func judgeDataOfClosed(_ header: FrameHeader, now: UInt64) -> FrameVerdict {
         switch frames.ending(of: header.stream) {
-        case .resetByUs: return .feed
+        case .resetByUs: return judgeLateData(header, now: now)
         case .ended, .resetByPeer: return .fault(.closedStream)
         case nil:
             // What a server had on the way when we reset its streams is bounded by their windows.
             if isServer, !frames.mayControl(limits, now) { return .fault(.controlFlood) }
             return .feed
         }
+    }
+
+    /// What is on its way to a stream that we have reset is bounded by windows, unless it holds nothing.
+    private mutating func judgeLateData(_ header: FrameHeader, now: UInt64) -> FrameVerdict {
+        header.length > limits.tinyDataBytes || frames.mayContinueReset(limits, now) ? .feed : .fault(.controlFlood)
     }
 
     /// Any other frame, once it is there whole. `payload` has `header.length` bytes.
@@ -87,7 +92,8 @@ extension SessionState {
         }
         guard overhead <= header.length else { return .fault(.badPadding) }
         if let record = table[header.stream] {
-            return record.pointee.peerEnded && !record.pointee.isResetting ? .fault(.closedStream) : .feed
+            if record.pointee.isResetting { return frames.mayContinueReset(limits, now) ? .feed : .fault(.controlFlood) }
+            return record.pointee.peerEnded ? .fault(.closedStream) : .feed
         }
         guard isServer else { return frames.isIdle(header.stream) ? .fault(.idleStream) : .feed }
         guard frames.isPeers(header.stream) else { return .fault(.badStreamNumber) }
@@ -96,7 +102,7 @@ extension SessionState {
             return .feed
         }
         switch frames.ending(of: header.stream) {
-        case .resetByUs: return .feed
+        case .resetByUs: return frames.mayContinueReset(limits, now) ? .feed : .fault(.controlFlood)
         case .ended, .resetByPeer: return .fault(.closedStream)
         case nil: return .fault(.badStreamNumber)
         }

@@ -2,6 +2,8 @@
 public enum HTTP2Event {
     /// All bytes are dealt with.
     case none
+    /// Many frames told nothing, and bytes are left: whoever has others to serve may look at the clock before the next call.
+    case pause
     /// A request, or the final response, is in the head given to `next`. `bytes` are its text and belong to the workspace:
     /// valid until the next call on any session of it.
     case head(stream: Int32, owner: UInt32, bytes: UnsafeRawBufferPointer, ends: Bool)

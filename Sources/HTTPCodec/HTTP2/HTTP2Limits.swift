@@ -6,8 +6,9 @@ public struct HTTP2Limits: Sendable, Equatable {
     public var headListBytesMax = 64 * 1024
     /// Fields of one head; more is answered 431.
     public var fieldsMax = HeadLimits.fieldsCapacity
-    /// Decoded bytes of one head at which it is no mistake any more: the connection ends.
-    public var headBombBytes = 1024 * 1024
+    /// Decoded bytes of one head at which it is no mistake any more: the connection ends. What is that large decoded and fits into
+    /// `headBlockBytesMax` on the wire names entries of the table over and over.
+    public var headBombBytes = 256 * 1024
     /// Bytes of one header block on the wire, all its frames together.
     public var headBlockBytesMax = 96 * 1024
     /// CONTINUATION frames of one header block.
@@ -38,6 +39,10 @@ public struct HTTP2Limits: Sendable, Equatable {
     // Allowances refill with time, and with the honest work that explains the frames (`FloodMeter`).
     /// Streams reset by the peer, or by us for its faults.
     public var resets = Allowance(burst: 1_000, perSecond: 100)
+    /// Decoded KiB of heads that were refused for being too large: it is their decoding that costs.
+    public var refusedHeadKilobytes = Allowance(burst: 8_192, perSecond: 1_024)
+    /// Heads, and DATA frames of at most `tinyDataBytes`, on streams that we have reset: each may have its end on the way, whatever their number.
+    public var lateFrames = Allowance(burst: 4_096, perSecond: 200)
     /// SETTINGS, PING and frames of unknown type, beyond one per DATA frame sent.
     public var controls = Allowance(burst: 1_000, perSecond: 200)
     /// DATA frames without a byte that do not end their stream.
@@ -48,7 +53,10 @@ public struct HTTP2Limits: Sendable, Equatable {
     public var tinyDataBytes = 4
     /// PRIORITY and PRIORITY_UPDATE frames, beyond 4 per stream opened.
     public var priorities = Allowance(burst: 500, perSecond: 100)
-    /// WINDOW_UPDATE frames, beyond 4 per DATA frame sent and per stream opened.
+    /// Bytes.
+    public var cutDataBytes = 512
+    /// WINDOW_UPDATE frames, beyond 4 per DATA frame sent and per stream opened. A DATA frame that the peer's own window cut down to less
+    /// than `cutDataBytes` explains none.
     public var windowUpdates = Allowance(burst: 2_000, perSecond: 200)
 
     public init() {}
@@ -74,10 +82,13 @@ public struct Allowance: Sendable, Equatable {
         self.burst = burst
         self.perSecond = perSecond
     }
+
+    /// What is left of it with a peer that nothing is to be said against.
+    @inline(__always) var unsuspicious: Int32 { burst &- burst / 64 }
 }
 
-/// Counts one kind of frame against its allowance. What is earned by time is added when the allowance runs short, so an
-/// honest peer costs one subtraction a frame.
+/// Counts one kind of frame against its allowance. What is earned by time is added when a sixty-fourth of it is used, so an
+/// honest peer costs one subtraction and a comparison a frame.
 struct FloodMeter {
     private var left: Int32
     private var filledAt: UInt64
@@ -89,9 +100,12 @@ struct FloodMeter {
 
     /// Takes one, or as many as the frame is worth. False: the allowance is used up.
     @inline(__always) mutating func take(_ allowance: Allowance, now: UInt64, count: Int32 = 1) -> Bool {
-        left &-= count
-        return left >= 0 || refill(allowance, now: now)
+        left = max(left &- count, -1)
+        return left >= allowance.unsuspicious || refill(allowance, now: now)
     }
+
+    /// More is used than time and honest work have earned.
+    @inline(__always) func isLow(_ allowance: Allowance) -> Bool { left < allowance.unsuspicious }
 
     /// Honest work that explains `count` more.
     @inline(__always) mutating func earn(_ count: Int32, _ allowance: Allowance) {
@@ -101,9 +115,9 @@ struct FloodMeter {
     private mutating func refill(_ allowance: Allowance, now: UInt64) -> Bool {
         let elapsed = now > filledAt ? now &- filledAt : 0
         let earned = Int32(clamping: min(elapsed, 1_000_000_000_000) / 1_000 * UInt64(allowance.perSecond) / 1_000_000)
-        guard earned > 0 else { left = -1; return false }
+        guard earned > 0 else { return left >= 0 }
         filledAt = now
-        left = min(earned, allowance.burst) &- 1
-        return true
+        left = min(left &+ min(earned, allowance.burst), allowance.burst)
+        return left >= 0
     }
 }

@@ -46,6 +46,9 @@ public struct HTTP2Session: ~Copyable {
     /// Events wait that no bytes brought: streams that ended while frames were written, or that stalled.
     public var hasEvents: Bool { state.pointee.closedFirst != nil || state.pointee.failure != nil && !state.pointee.hasToldFailure }
 
+    /// The peer has lately sent more of something that serves nobody than honest work explains.
+    public var isSuspect: Bool { state.pointee.frames.isSuspect(state.pointee.limits) }
+
     // MARK: Sending
 
     /// Opens a stream with a request parsed from HTTP/1.1 or decoded from HTTP/2. An upgrade that is kept

@@ -2,10 +2,14 @@ import Bytes
 import CNGHTTP2
 
 extension SessionState {
+    /// Frames without an event in one step; one costs up to half a microsecond.
+    private static let silentFramesMax = 32
+
     /// One step over the bytes that came: an event, or `.none` when all of them are dealt with.
     mutating func next(_ bytes: inout UnsafeRawBufferPointer, _ head: inout Head, now: UInt64) -> HTTP2Event {
         workspace.pointee.now = now
         if !bytes.isEmpty { lastReceived = now }
+        var silent = 0
         while true {
             if let failure {
                 bytes = UnsafeRawBufferPointer(start: nil, count: 0)
@@ -22,6 +26,8 @@ extension SessionState {
             guard !bytes.isEmpty else { return .none }
             let event = dataLeft > 0 ? passData(&bytes) : takeFrame(&bytes, &head, now: now)
             if let event { return event }
+            silent &+= 1
+            if silent == Self.silentFramesMax, !bytes.isEmpty { return .pause }
         }
     }
 
@@ -299,6 +305,7 @@ extension SessionState {
             // What is only too large can be answered; what is malformed cannot be trusted to end where it seems to.
             let mayAnswer = isServer && workspace.pointee.decoder.kind == .request && (error.status == 431 || error.status == 414)
             guard frames.mayReset(limits, now) || !isServer else { return failing(.rapidReset) }
+            if error == .headTooLarge, !frames.mayRefuse(workspace.pointee.decoder.listBytes, limits, now) { return failing(.headBomb) }
             if mayAnswer {
                 record.pointee.wasRefused = true
                 return .refused(stream: id, owner: owner, error, isOpen: true)

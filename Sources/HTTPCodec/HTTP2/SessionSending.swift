@@ -44,7 +44,7 @@ extension SessionState {
         guard let target = workspace.pointee.out.leave(count) else { return NGHTTP2_ERR_WOULDBLOCK.rawValue }
         record.pointee.queue.take(count, to: target, &workspace.pointee.memory.pointee)
         queuedBytes &-= count
-        frames.earnDataSent(limits)
+        if count >= limits.cutDataBytes || record.pointee.queue.count == 0 { frames.earnDataSent(limits) }
         record.pointee.waitsSince = record.pointee.queue.count > 0 ? workspace.pointee.now : 0
         if record.pointee.wantsRoom, record.pointee.queue.count <= limits.queueBytesMax / 2 {
             record.pointee.wantsRoom = false
