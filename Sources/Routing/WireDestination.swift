@@ -31,8 +31,17 @@ public struct WireDestination: Equatable, Sendable {
         var place = 0
         guard let port = Self.port(in: text, &place), place < text.count, text[place] == UInt8(ascii: ";") else { return nil }
         let rest = UnsafeRawBufferPointer(rebasing: text[(place + 1)...])
-        guard let spoken = Spoken.allCases.first(where: { $0.name.isSpelled(by: rest) }) else { return nil }
-        self.init(port: port, spoken: spoken)
+        self.port = port
+        // One comparison to each: an array of all cases would be an allocation per request.
+        if Spoken.http1.name.isSpelled(by: rest) {
+            spoken = .http1
+        } else if Spoken.http2.name.isSpelled(by: rest) {
+            spoken = .http2
+        } else if Spoken.grpc.name.isSpelled(by: rest) {
+            spoken = .grpc
+        } else {
+            return nil
+        }
     }
 
     /// A port from `place` on, 1 to 65535, without leading zeros. `place` ends behind its last digit.
@@ -50,7 +59,7 @@ public struct WireDestination: Equatable, Sendable {
 }
 
 extension StaticString {
-    fileprivate func isSpelled(by text: UnsafeRawBufferPointer) -> Bool {
+    @inline(__always) fileprivate func isSpelled(by text: UnsafeRawBufferPointer) -> Bool {
         guard text.count == utf8CodeUnitCount else { return false }
         for place in 0..<text.count where text[place] != utf8Start[place] { return false }
         return true
