@@ -61,29 +61,40 @@ static void *reallocate(void *p, size_t count, const char *file, int line) {
 
 // MARK: The heap
 
+enum { page_bytes = 4096 };
+
+static int is_zero(const unsigned char *page) {
+    static const unsigned char zero[page_bytes];
+    return memcmp(page, zero, page_bytes) == 0;
+}
+
 /// Replaces the pages of OpenSSL's arena by secret memory. OpenSSL has no way to be given an arena, but the arena as one piece can be asked for
 /// while it is empty, which tells where it lies; its free lists live inside it and are carried over.
 static int remap(size_t bytes) {
     int fd = (int)syscall(SYS_memfd_secret, (long)O_CLOEXEC);
     if (fd < 0) return -errno;
     int result = -ENOMEM;
-    unsigned char *copy = malloc(bytes);
-    if (!copy) goto out;
+    unsigned char *copy = malloc(bytes), *kept = calloc(bytes / page_bytes, 1);
+    if (!copy || !kept) goto out;
     if (ftruncate(fd, (off_t)bytes) != 0) {
         result = -errno;
         goto out;
     }
-    memcpy(copy, heap, bytes);
+    // Page by page, and only what is not zero, as the new pages are: a page that nobody has touched takes no memory.
+    for (size_t at = 0; at < bytes; at += page_bytes)
+        if (!is_zero(heap + at)) memcpy(copy + at, heap + at, page_bytes), kept[at / page_bytes] = 1;
     munlock(heap, bytes);
     if (mmap(heap, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
         result = -errno;
         mlock(heap, bytes);
         goto out;
     }
-    memcpy(heap, copy, bytes);
+    for (size_t at = 0; at < bytes; at += page_bytes)
+        if (kept[at / page_bytes]) memcpy(heap + at, copy + at, page_bytes);
     madvise(heap, bytes, MADV_DONTFORK);
     result = 0;
 out:
+    free(kept);
     free(copy);
     close(fd);
     return result;

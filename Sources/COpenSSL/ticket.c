@@ -48,6 +48,14 @@ int copenssl_forget_certificate(SSL_SESSION *session) {
     return done;
 }
 
+void copenssl_forget_peer(SSL *ssl) {
+    // The stack is the session's own, whatever SSL_get_peer_cert_chain's name promises.
+    STACK_OF(X509) *chain = SSL_get_peer_cert_chain(ssl);
+    while (chain && sk_X509_num(chain) > 0) X509_free(sk_X509_pop(chain));
+    SSL_SESSION *session = SSL_get_session(ssl);
+    if (session && SSL_SESSION_get0_peer(session)) copenssl_forget_certificate(session);
+}
+
 SSL_SESSION *copenssl_session_alone(const SSL_SESSION *session) {
     unsigned char *der = NULL;
     int count = i2d_SSL_SESSION(session, &der);

@@ -75,6 +75,7 @@ public struct TLSSession: ~Copyable {
         }
         guard let fault else {
             record.pointee.isDone = true
+            copenssl_forget_peer(record.pointee.ssl)
             return .done
         }
         record.pointee.fault = fault

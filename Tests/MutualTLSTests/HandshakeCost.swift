@@ -90,7 +90,7 @@ import Testing
         for _ in 0..<pairs { held.append(Held(try open(front, cart, spaces))) }
         let perPair = (residentBytes() - before) / pairs
         print("memory at rest, resident bytes: \(perPair) per pair of ends")
-        #expect(perPair < 45_000)
+        #expect(perPair < 34_000)
     }
 
     private func residentBytes() -> Int {
