@@ -30,6 +30,10 @@ public final class Capture {
     private let workers: UInt32
     private let maps: CaptureMaps
     private let adopted: [UInt64]
+    private let kubeletCgroup: String?
+    private let hostNamespaceCookie: UInt64
+    /// The kubelet's cgroup that is watched now.
+    private var kubeletIdentity: UInt64?
 
     /// An mmapable array of u64, one slot for each worker, to stamp with CLOCK_MONOTONIC nanoseconds every 100 ms. The hooks take the proxy for gone
     /// when no worker's stamp is younger than 2 s. Belongs to this object; for the proxy.
@@ -52,7 +56,11 @@ public final class Capture {
         }
         try pins.make()
         maps = try Self.load(image, pins, configuration)
+        kubeletCgroup = configuration.kubeletCgroup
+        hostNamespaceCookie = configuration.hostNamespaceCookie
         adopted = Array(Set(try maps.pods.keys()).union(pins.namespaceCookies()))
+        if kubeletCgroup == nil { try pins.removeLink(pins.link(Self.kubeletProgram)) }
+        try followKubelet()
     }
 
     /// Namespaces that a previous node left enrolled, wholly or in part. Enrol them again (listeners die with their holder) or unenrol them.
@@ -86,6 +94,19 @@ public final class Capture {
             for family: UInt32 in [4, 6] { try setListener(-1, cookie, direction, family: family) }
         }
         try setLists(cookie, ports: [], prefixes: [])
+    }
+
+    /// Watches the kubelet's cgroup when it is a new one: systemd makes it afresh whenever the kubelet starts. Cheap when nothing has changed.
+    public func followKubelet() throws(CaptureError) {
+        // While the kubelet is down there is nothing to watch.
+        guard let kubeletCgroup, access(kubeletCgroup, F_OK) == 0 else { return }
+        let place = try CgroupPlace(kubeletCgroup)
+        guard place.identity != kubeletIdentity else { return }
+        let object = try CaptureObject(opening: image, pins: pins)
+        object.setConstants(capture_constants(network_namespace: hostNamespaceCookie, workers: workers, is_strict: 0))
+        let programs = try object.load { $0 == Self.kubeletProgram }
+        try programs.attach(Self.kubeletProgram, to: place, pinnedAt: pins.link(Self.kubeletProgram))
+        kubeletIdentity = place.identity
     }
 
     /// Whether a pod is captured with `isStrict`, by this process or by a previous one.
@@ -122,14 +143,10 @@ extension Capture {
                 try pins.removeAll()
                 try pins.make()
             }
-            object.setConstants(capture_constants(
-                network_namespace: configuration.hostNamespaceCookie, workers: UInt32(configuration.workers), is_strict: 0))
-            let kubeletPrograms = configuration.kubeletCgroup == nil ? [] : [kubeletProgram]
-            let wanted = nodePrograms + podPrograms + kubeletPrograms
+            object.setConstants(capture_constants(network_namespace: 0, workers: UInt32(configuration.workers), is_strict: 0))
+            let wanted = nodePrograms + podPrograms
             let programs = try object.load { wanted.contains($0) }
             try attach(nodePrograms, of: programs, to: configuration.weftNodeCgroup, pins)
-            if let cgroup = configuration.kubeletCgroup { try attach(kubeletPrograms, of: programs, to: cgroup, pins) }
-            else { try pins.removeLink(pins.link(kubeletProgram)) }
             try attach(podPrograms, of: programs, to: configuration.podsCgroup, pins)
             return try CaptureMaps.open(pins)
         } catch {

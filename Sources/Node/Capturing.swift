@@ -15,6 +15,8 @@ protocol PodCapturing: AnyObject {
     func unenrol(cookie: UInt64) throws(CaptureRefusal)
     /// Whether this namespace is closed to whatever does not come through the proxy.
     func isStrict(cookie: UInt64) -> Bool
+    /// Looks whether the kubelet has a new cgroup.
+    func followKubelet() throws(CaptureRefusal)
     /// What a previous node left.
     func adoptedCookies() -> [UInt64]
     func detachAll() throws(CaptureRefusal)

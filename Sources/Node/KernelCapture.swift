@@ -83,6 +83,10 @@ final class KernelCapture: PodCapturing {
     /// In doubt it is: a pod that stays closed is noticed, one that is open is not.
     func isStrict(cookie: UInt64) -> Bool { (try? capture.isStrict(namespaceCookie: cookie)) ?? true }
 
+    func followKubelet() throws(CaptureRefusal) {
+        do throws(CaptureError) { try capture.followKubelet() } catch { throw CaptureRefusal(reason: error.description) }
+    }
+
     func detachAll() throws(CaptureRefusal) {
         do throws(CaptureError) { try capture.detach() } catch { throw CaptureRefusal(reason: error.description) }
     }

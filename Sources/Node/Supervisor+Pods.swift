@@ -74,6 +74,9 @@ extension Supervisor {
     func checkPods(now: UInt64) {
         if agentHasSpoken { forgetAdopted() }
         for pod in Array(pods.values) { reconcile(pod, now: now) }
+        do throws(CaptureRefusal) { try capture.followKubelet() } catch {
+            Log.error("the kubelet's cgroup is not watched: strict pods refuse its probes", ("reason", error.reason))
+        }
     }
 
     // MARK: Coming

@@ -232,6 +232,26 @@ extension CaptureTests {
             }
         }
 
+        /// systemd removes a unit's cgroup and makes it again whenever the unit starts.
+        @Test func aKubeletThatWasRestartedIsKnownAgain() throws {
+            try ScratchNode.with { node in
+                try node.start()
+                try node.person("a").serve("a", on: 8080)
+                try node.enrol("a") { $0.isStrict = true; $0.probePorts = [8080] }
+                let before = try Person(cgroup: node.cgroups + "/kubelet", namespace: node.name + "-r")
+                #expect(try before.connect(to: "10.88.1.2", 8080).reply == "app a")
+                before.leave()
+                try ScratchNode.shell("for i in 1 2 3 4 5 6 7 8 9 10; do rmdir \(node.cgroups)/kubelet && break; sleep 0.1; done; [ ! -d \(node.cgroups)/kubelet ]")
+                try node.capture!.followKubelet()       // down: nothing to do, and no fault
+                try ScratchNode.shell("mkdir \(node.cgroups)/kubelet")
+                let after = try Person(cgroup: node.cgroups + "/kubelet", namespace: node.name + "-r")
+                defer { after.leave() }
+                #expect(try after.connect(to: "10.88.1.2", 8080).reply?.hasPrefix("inbound for ") == true)
+                try node.capture!.followKubelet()
+                #expect(try after.connect(to: "10.88.1.2", 8080).reply == "app a")
+            }
+        }
+
         /// Somebody in the kubelet's cgroup, and not in the host's namespace: no kubelet.
         @Test func onlyTheHostsNamespaceCounts() throws {
             try ScratchNode.with { node in
