@@ -61,10 +61,9 @@ public enum Agent {
         case .controller(let address):
             return try ControllerDoor(address, nodeName: nodeName, trustDomain: configuration.trustDomain, directory: configuration.agentDirectory, now: now)
         case .embedded(let lifetime):
-            try FileManager.default.createDirectory(atPath: configuration.agentDirectory, withIntermediateDirectories: true)
-            let settings = CertificateAuthority.Settings(trustDomain: configuration.trustDomain, workloadLifetimeSeconds: Int64(lifetime))
             return EmbeddedDoor(
-                authority: try CertificateAuthority(directory: "\(configuration.agentDirectory)/ca", settings: settings, now: Int64(now())), now: now)
+                directory: configuration.agentDirectory,
+                settings: CertificateAuthority.Settings(trustDomain: configuration.trustDomain, workloadLifetimeSeconds: Int64(lifetime)), now: now)
         }
     }
 

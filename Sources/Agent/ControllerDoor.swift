@@ -14,7 +14,9 @@ actor ControllerDoor: IdentityDoor {
     private let identity: SPIFFEIdentity
     private let serverName: String
     private let url: String
-    private let directory: SecretDirectory
+    /// Where `standing.json` is; made when it is first needed.
+    private let directory: String
+    private var place: SecretDirectory?
     private let client: HTTPClient
     private let now: @Sendable () -> Double
     private var standing: Standing
@@ -44,10 +46,9 @@ actor ControllerDoor: IdentityDoor {
         (self.address, self.identity, self.now) = (address, identity, now)
         serverName = ControllerWire.serverName(trustDomain: trustDomain)
         url = "https://\(serverName):\(parts.port ?? 15012)"
-        self.directory = try SecretDirectory(making: "\(directory)/controller")
-        standing = try self.directory.read("standing.json").flatMap { try? JSONDecoder().decode(Standing.self, from: Data($0)) } ?? Standing()
+        self.directory = directory
+        standing = Standing()
         clock = RotationClock(at: now())
-        if standing.chain != nil { clock.issued(notAfter: standing.notAfter, at: min(now(), standing.notBefore + Double(AuthorityLimits.clockSkewSeconds)), dice: 0.5) }
         var configuration = HTTPClient.Configuration()
         configuration.dnsOverride = [serverName: host.trimmingCharacters(in: ["[", "]"])]
         configuration.timeout = .init(connect: .seconds(3), read: .seconds(AgentLimits.controllerSecondsMax))
@@ -55,13 +56,34 @@ actor ControllerDoor: IdentityDoor {
         client = HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
     }
 
-    nonisolated var counts: CertificateAuthority.Counts? { nil }
+    var counts: CertificateAuthority.Counts? { nil }
+
+    /// Reads what an earlier agent left.
+    @discardableResult
+    private func prepare() throws(DoorFault) -> SecretDirectory {
+        if let place { return place }
+        do {
+            _ = try SecretDirectory(making: directory)
+            let made = try SecretDirectory(making: "\(directory)/controller")
+            if let kept = try made.read("standing.json").flatMap({ try? JSONDecoder().decode(Standing.self, from: Data($0)) }) {
+                standing = kept
+                if kept.chain != nil {
+                    clock.issued(notAfter: kept.notAfter, at: min(now(), kept.notBefore + Double(AuthorityLimits.clockSkewSeconds)), dice: 0.5)
+                }
+            }
+            place = made
+            return made
+        } catch {
+            throw .unreachable("\(error)")
+        }
+    }
 
     func close() async { try? await client.shutdown() }
 
     // MARK: The door
 
     func issue(_ identity: SPIFFEIdentity, request: [UInt8]) async throws(DoorFault) -> CertificateAuthority.Issued {
+        try prepare()
         guard standing.chain != nil else { throw lastFault ?? .unreachable("this node has not joined its controller yet") }
         let answer: ControllerWire.IssueAnswer = try await post(
             "/v1/certificates", ControllerWire.CertificateRequest(identity: identity.description, request: Data(request).base64EncodedString()), tls: try tls())
@@ -71,6 +93,7 @@ actor ControllerDoor: IdentityDoor {
 
     /// Joins and renews as well: one task asks for the bundle, so there is never more than one attempt under way.
     func bundle() async throws(DoorFault) -> (bundle: Identity.TrustBundle, refreshSeconds: Double) {
+        try prepare()
         try await haveCertificate()
         let answer: ControllerWire.BundleAnswer = try await call("GET", "/v1/bundle", body: nil, tls: try tls())
         keep(answer.bundle, answer.refreshSeconds)
@@ -143,8 +166,9 @@ actor ControllerDoor: IdentityDoor {
     }
 
     private func save() throws(DoorFault) {
+        let place = try prepare()
         do {
-            try directory.write("standing.json", Array(JSONEncoder().encode(standing)))
+            try place.write("standing.json", Array(JSONEncoder().encode(standing)))
         } catch {
             throw .unreachable("\(error)")
         }

@@ -217,7 +217,7 @@ actor IdentityDesk {
             workloads: ledger.entries.sorted { $0.key < $1.key }.map { Status.Identity($0.key, $0.value, at: now) })
     }
 
-    var counts: CertificateAuthority.Counts? { door?.counts }
+    var counts: CertificateAuthority.Counts? { get async { await door?.counts } }
 
     // MARK: Running
 

@@ -149,17 +149,28 @@ import X509
         #expect(authority.counts.issued == 0 && authority.counts.refused == [.auditUnavailable: 1])
     }
 
-    /// Measured and printed; the floor is far below what any machine does, so that only a real loss fails.
+    /// Measured and printed; the floor is what was asked for.
     @Test func oneCoreIssuesThousandsPerSecond() throws {
-        let authority = try CertificateAuthority.fresh(Place())
-        let requests = try (0..<64).map { _ in try Requests.der() }
-        let count = 4_000
-        let started = ContinuousClock.now
-        let before = clock()
-        for index in 0..<count { _ = try authority.issue(requests[index % 64], entitled: web, asker: "node-a", at: noon) }
-        let seconds = Double(clock() - before) / Double(CLOCKS_PER_SEC)
-        print("certificate authority: \(Int(Double(count) / seconds)) certificates per second of CPU (\(count) in \(ContinuousClock.now - started))")
-        #expect(authority.counts.issued == UInt64(count))
-        #expect(Double(count) / seconds > 500)
+        let place = Place()
+        let authority = try CertificateAuthority.fresh(place)
+        let key = Certificate.PrivateKey(P256.Signing.PrivateKey())
+        let questions = try (0..<10_000).map { number in
+            let identity = try #require(SPIFFEIdentity(trustDomain: "cluster.local", namespace: "team-\(number / 100)", serviceAccount: "app-\(number % 100)"))
+            return (identity: identity, der: try Requests.der(key, names: [.uniformResourceIdentifier(identity.description)]))
+        }
+        let started = Self.threadSeconds
+        for question in questions { _ = try authority.issue(question.der, entitled: question.identity, asker: "node-a", at: noon) }
+        let rate = Double(questions.count) / (Self.threadSeconds - started)
+        print("certificate authority: 10,000 identities, \(Int(rate)) certificates per second of one core")
+        #expect(authority.counts.issued == 10_000)
+        #expect(place.lines("ca/audit.log").count == 10_001)
+        #expect(rate > 2_000)
+    }
+
+    /// CPU of this thread.
+    private static var threadSeconds: Double {
+        var time = timespec()
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
+        return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
     }
 }
