@@ -96,7 +96,7 @@ let package = Package(
         .target(
             name: "Agent",
             dependencies: [
-                "Discovery", "Identity", "ControlChannel", "MeshModel", "Telemetry", "NodeSignals", "CLinux",
+                "Discovery", "Identity", "Routing", "ControlChannel", "MeshModel", "Telemetry", "NodeSignals", "CLinux",
                 .product(name: "AsyncHTTPClient", package: "async-http-client"),
                 .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "Logging", package: "swift-log"),

@@ -1,3 +1,4 @@
+import Foundation
 import Hummingbird
 import Logging
 import NIOCore
@@ -16,7 +17,8 @@ struct AdminServer {
         (self.plane, self.desk, self.signals, self.logger) = (plane, desk, signals, logger)
     }
 
-    func router() -> Router<BasicRequestContext> {
+    /// - Parameter isPrivate: for the unix socket, which root and the agent's group can open.
+    func router(isPrivate: Bool) -> Router<BasicRequestContext> {
         let router = Router()
         router.get("healthz") { _, _ in Self.text(.ok, "ok\n") }
         router.get("readyz") { [plane] _, _ in
@@ -41,13 +43,29 @@ struct AdminServer {
             return Response(
                 status: .ok, headers: [.contentType: "application/json"], body: ResponseBody(byteBuffer: ByteBuffer(bytes: try StatusJSON.encode(status))))
         }
+        guard isPrivate else { return router }
+        router.post("explain.json") { [plane] request, _ in
+            let body = try await request.body.collect(upTo: AgentLimits.inquiryBytesMax)
+            guard let inquiry = try? JSONDecoder().decode(AccessInquiry.self, from: Data(buffer: body)) else {
+                return Self.text(.badRequest, "that is no inquiry that this agent understands\n")
+            }
+            do throws(InquiryFault) {
+                let explanation = try await plane.explain(inquiry)
+                let bytes = (try? StatusJSON.encode(explanation)) ?? []
+                return Response(status: .ok, headers: [.contentType: "application/json"], body: ResponseBody(byteBuffer: ByteBuffer(bytes: bytes)))
+            } catch {
+                return Self.text(.badRequest, error.description)
+            }
+        }
         return router
     }
 
     /// A listener that is opened again when it cannot be opened: metrics may fail, publishing must not fail with them.
     func service(at address: BindAddress, called name: String) -> any Service {
+        var isPrivate = false
+        if case .unixDomainSocket = address.value { isPrivate = true }
         let application = Application(
-            router: router(),
+            router: router(isPrivate: isPrivate),
             server: .http1(configuration: .init(idleTimeout: .seconds(AgentLimits.adminIdleSecondsMax))),
             configuration: ApplicationConfiguration(
                 address: address, availableConnectionsDelegate: .maximum(AgentLimits.adminConnectionsMax, logger: quiet)),

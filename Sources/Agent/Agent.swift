@@ -20,6 +20,7 @@ public enum Agent {
         let watch = try DirectoryWatch(configuration.manifests)
         let plane = ControlPlane(configuration, logger: logger) { link.send($0) }
         let desk = try IdentityDesk(configuration.identities, door: try door(configuration.identities, nodeName: configuration.nodeName), logger: logger) { link.send($0) }
+        let revocations = RevocationDesk(file: configuration.identities.revocationFile, logger: logger) { link.send($0) }
         let admin = AdminServer(plane: plane, desk: desk, signals: SignalSource(hostRoot: configuration.hostRoot), logger: logger)
 
         var group = ServiceGroupConfiguration(
@@ -30,9 +31,10 @@ public enum Agent {
                     service: admin.service(
                         at: .hostname(configuration.metricsAddress.host, port: configuration.metricsAddress.port),
                         called: configuration.metricsAddress.description)),
-                .init(service: ManifestService(watch: watch, plane: plane, desk: desk)),
+                .init(service: ManifestService(watch: watch, plane: plane, desk: desk, revocations: revocations)),
                 .init(service: DecisionService(plane: plane)),
                 .init(service: IdentityService(desk: desk)),
+                .init(service: RevocationService(desk: revocations)),
                 // Node's end is the agent's end: a new node starts a new agent.
                 .init(service: NodeService(link: link, plane: plane, desk: desk, logger: logger), successTerminationBehavior: .gracefullyShutdownGroup),
             ],
@@ -79,11 +81,13 @@ struct ManifestService: Service {
     let watch: DirectoryWatch
     let plane: ControlPlane
     let desk: IdentityDesk
+    let revocations: RevocationDesk
 
     func run() async throws {
         for await reading in watch.readings.cancelOnGracefulShutdown() {
             await plane.take(reading)
             if let identities = await plane.identities { await desk.want(identities) }
+            if let list = await plane.revocations { await revocations.take(list) }
         }
     }
 }

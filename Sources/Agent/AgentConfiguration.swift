@@ -80,6 +80,10 @@ enum AgentLimits {
     static let decisionLinesMax = 20
     /// A listener that cannot be opened (port in use) is tried again this often.
     static let listenRetryMilliseconds = 1_000
+    /// How often the CRL file is looked at: a revocation takes effect within a second.
+    static let revocationFileReadMilliseconds = 500
+    /// Bytes of one inquiry of `weft explain`.
+    static let inquiryBytesMax = 256 << 10
     /// Identities whose next key pair is being made or signed at a time.
     static let identitiesUnderWayMax = 32
     /// An answer of the proxy about an identity that takes longer is not waited for; the question is repeated.

@@ -117,6 +117,15 @@ actor ControlPlane {
             })
     }
 
+    /// What mesh-wide policies revoke; nil before the manifests were read.
+    var revocations: RevocationList? { manifests.isSynced ? view?.access.revocations : nil }
+
+    /// Answers what would become of a call.
+    func explain(_ inquiry: AccessInquiry) throws(InquiryFault) -> Explanation {
+        guard manifests.isSynced, let view else { throw InquiryFault("the agent has not read the manifests yet; try again") }
+        return try AccessExplainer(view: view).explain(inquiry)
+    }
+
     private func greet(_ hello: AgentHello) {
         self.hello = hello
         if hello.nodeName != configuration.nodeName {
@@ -272,6 +281,7 @@ actor ControlPlane {
                 listeners: answer?.listeners ?? 0, olderConnections: answer?.olderConnections ?? 0)
             switch pod.wish {
             case .enrol(let enrolment):
+                status.isStrict = enrolment.isStrict
                 status.addresses = enrolment.addresses.map(\.description)
                 if answer == nil { status.reason = "node has not answered yet" }
             case .leave(let because):
@@ -282,6 +292,16 @@ actor ControlPlane {
         }
     }
 
+    private var policies: [Status.Policy] {
+        guard let view else { return [] }
+        let own = view.state.workloads.filter { $0.nodeName == configuration.nodeName && $0.isMeshed }
+        return view.access.summaries(over: own).map { summary in
+            Status.Policy(
+                namespace: summary.namespace, name: summary.name, action: summary.action, mode: summary.isAudit ? "audit" : "enforce", strength: summary.strength,
+                rules: summary.rules, podsHere: summary.selected)
+        }
+    }
+
     var status: Status {
         let notReady = notReady
         return Status(
@@ -289,7 +309,7 @@ actor ControlPlane {
             processes: processes, generations: generations,
             configuration: Status.Configuration(
                 directory: configuration.manifests, ageSeconds: Self.seconds(since: changedAt), faults: view?.faults ?? [], notes: view?.notes ?? []),
-            pods: pods, services: (view?.state.services ?? []).map(Status.Service.init), protocols: protocols,
+            pods: pods, policies: policies, services: (view?.state.services ?? []).map(Status.Service.init), protocols: protocols,
             kubeletCgroup: hello?.kubeletCgroup ?? "", verdicts: verdicts)
     }
 

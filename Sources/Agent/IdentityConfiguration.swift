@@ -5,6 +5,8 @@ public struct IdentityConfiguration: Sendable, Equatable {
     /// Keys and certificates that survive a reboot, in `agent/` of it: the embedded authority's, or this node's own.
     public var dataDirectory: String
     public var source: Source
+    /// Certificate revocation lists (PEM); nil: none.
+    public var revocationFile: String?
 
     /// Who signs.
     public enum Source: Sendable, Equatable {
@@ -16,7 +18,8 @@ public struct IdentityConfiguration: Sendable, Equatable {
         case files(directory: String)
     }
 
-    public init(trustDomain: String, dataDirectory: String, source: Source) {
+    public init(trustDomain: String, dataDirectory: String, source: Source, revocationFile: String? = nil) {
+        self.revocationFile = revocationFile
         self.trustDomain = trustDomain
         self.dataDirectory = dataDirectory
         self.source = source

@@ -12,6 +12,8 @@ public struct Status: Codable, Sendable, Equatable {
     public var generations: Generations
     public var configuration: Configuration
     public var pods: [Pod]
+    /// Access policies in force; absent where the agent that was asked knows none.
+    public var policies: [Policy]?
     public var services: [Service]
     /// What connections were taken for, sorted by service and port.
     public var protocols: [ProtocolDecision]
@@ -78,6 +80,23 @@ public struct Status: Codable, Sendable, Equatable {
         public var listeners: UInt8
         /// TCP connections older than enrolment, which go on unmeshed.
         public var olderConnections: UInt32
+        /// It takes no plaintext (`weft.mesh/mtls: strict`); absent for pods that are not captured.
+        public var isStrict: Bool?
+    }
+
+    /// An AccessPolicy.
+    public struct Policy: Codable, Sendable, Equatable {
+        public var namespace: String
+        public var name: String
+        /// `allow`, `deny`, or empty for one without rules.
+        public var action: String
+        /// `enforce` or `audit`.
+        public var mode: String
+        /// `namespace`, or for a mesh-wide one `mandatory` or `default`.
+        public var strength: String
+        public var rules: Int
+        /// Pods of this node that it selects.
+        public var podsHere: Int
     }
 
     /// A service as the snapshot has it.

@@ -3,7 +3,7 @@ import Foundation
 /// The status as JSON: keys sorted, so that two of them can be compared line by line.
 public enum StatusJSON {
     /// The whole status, indented, with a line end behind it.
-    public static func encode(_ status: Status) throws -> [UInt8] {
+    public static func encode(_ status: some Encodable) throws -> [UInt8] {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
         return Array(try encoder.encode(status)) + [UInt8(ascii: "\n")]

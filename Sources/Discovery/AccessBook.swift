@@ -68,10 +68,36 @@ public struct AccessBook: Sendable, Equatable {
         }
     }
 
+    /// One policy in a few words.
+    public struct Summary: Sendable, Equatable {
+        public var namespace: String
+        public var name: String
+        public var action: String
+        public var isAudit: Bool
+        /// `mandatory`, `default` or `namespace`.
+        public var strength: String
+        public var rules: Int
+        /// How many of the workloads asked about it selects.
+        public var selected: Int
+    }
+
+    /// All policies, and how many of these workloads each selects.
+    public func summaries(over workloads: [Workload]) -> [Summary] {
+        policies.map { policy in
+            Summary(
+                namespace: policy.metadata.namespace, name: policy.metadata.name, action: policy.action?.rawValue ?? "", isAudit: policy.isAudit,
+                strength: policy.isMeshWide ? policy.strength.rawValue : "namespace", rules: policy.rules?.count ?? 0,
+                selected: workloads.count { workload in
+                    if case .selects = selection(of: workload, by: policy) { return true }
+                    return false
+                })
+        }
+    }
+
     /// What is revoked mesh-wide.
-    public var revocations: Revocations {
+    public var revocations: RevocationList {
         let policies = policies.filter(\.isMeshWide)
-        return Revocations(serials: Set(policies.flatMap(\.revokedSerials)).sorted(), identities: Set(policies.flatMap(\.revokedIdentities)).sorted())
+        return RevocationList(serials: Set(policies.flatMap(\.revokedSerials)).sorted(), identities: Set(policies.flatMap(\.revokedIdentities)).sorted())
     }
 
     private enum Selection {
@@ -98,7 +124,7 @@ public struct AccessBook: Sendable, Equatable {
 }
 
 /// Certificates and identities that count no more, whatever their dates.
-public struct Revocations: Sendable, Equatable {
+public struct RevocationList: Sendable, Equatable {
     /// Lower-case hexadecimal without leading zeros, sorted.
     public var serials: [String]
     /// Whole identities, sorted.

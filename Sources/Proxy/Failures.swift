@@ -170,7 +170,7 @@ extension Worker {
     func describeUnsent(_ exchange: ExchangePlace, _ connection: ConnectionPlace) {
         guard exchange.pointee.attempts == 0, !exchange.pointee.account.reportsSource, !exchange.pointee.account.reportsDestination else { return }
         exchange.pointee.target.address = connection.pointee.address
-        ledger.describe(exchange, connection, .address(behind: nil), tables, caller: callerAddress(of: connection, like: connection.pointee.address))
+        ledger.describe(exchange, connection, .address(behind: nil), tables, by: caller(of: connection), from: callerAddress(of: connection, like: connection.pointee.address))
     }
 
     /// A request that never became an exchange: its head is at fault, and nobody knows where the next would start.

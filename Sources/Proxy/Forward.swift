@@ -29,13 +29,13 @@ extension Worker {
         let connection = connections.at(exchange.pointee.downstream)
         guard aim(exchange, connection, route, mayRepeat: mayRepeat) else {
             exchange.pointee.target.address = connection.pointee.address
-            ledger.describe(exchange, connection, route, tables, caller: callerAddress(of: connection, like: connection.pointee.address))
+            ledger.describe(exchange, connection, route, tables, by: caller(of: connection), from: callerAddress(of: connection, like: connection.pointee.address))
             if case .noSuchPort = route { return answer(number, .noSuchPort) }
             return answer(number, exchange.pointee.attempts == 0 ? .noReadyEndpoint : .noOtherEndpoint)
         }
         exchange.pointee.attempts += 1
-        ledger.describe(exchange, connection, route, tables, caller: callerAddress(of: connection, like: exchange.pointee.target.address))
-        guard mayDispatch(number, connection) else { return answer(number, .denied(.rule)) }
+        ledger.describe(exchange, connection, route, tables, by: caller(of: connection), from: callerAddress(of: connection, like: exchange.pointee.target.address))
+        if let fault = refusal(of: exchange, connection, message) { return answer(number, .denied(fault)) }
         if exchange.pointee.passesContent { return dispatchContent(number, exchange, connection, route, message, mayReuse: mayReuse) }
         if exchange.pointee.target.wire == .secure {
             // The pod that it goes to has joined the mesh since its head was written.

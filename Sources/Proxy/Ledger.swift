@@ -16,6 +16,8 @@ struct ExchangeAccount {
     /// This proxy is on the called side too (or only there).
     var reportsDestination = false
     var isSameNode = false
+    /// The caller is proven to the destination: by mutual TLS, or by the kernel where both are on this node.
+    var isProven = false
     /// The other side of the upstream connection is that node's Weft proxy.
     var isBehindPeer = false
     var wasOpened = false
@@ -97,14 +99,16 @@ struct Ledger: ~Copyable {
     // MARK: Who is counted
 
     /// Notes who calls whom, before the attempt goes out; the views end with this turn, the label sets do not.
-    func describe(_ exchange: ExchangePlace, _ connection: ConnectionPlace, _ route: Route, _ tables: TablesView, caller: IPAddress) {
+    func describe(_ exchange: ExchangePlace, _ connection: ConnectionPlace, _ route: Route, _ tables: TablesView, by caller: Caller, from address: IPAddress) {
         let isInbound = connection.pointee.listener.isInbound
         exchange.pointee.account.reportsSource = !isInbound
         exchange.pointee.account.isSameNode = !isInbound && exchange.pointee.target.source != nil
         exchange.pointee.account.reportsDestination = isInbound || exchange.pointee.account.isSameNode
-        exchange.pointee.account.source = labels(of: tables.workload(at: caller), tables.generation)
         let destination = tables.workload(at: exchange.pointee.target.address)
-        exchange.pointee.account.destination = labels(of: destination, tables.generation)
+        let isProven = caller.isAuthenticated && (exchange.pointee.account.reportsDestination || exchange.pointee.target.wire != .plain)
+        exchange.pointee.account.isProven = isProven
+        exchange.pointee.account.source = labels(of: tables.workload(at: address), principal: isProven ? caller : .unauthenticated, tables.generation)
+        exchange.pointee.account.destination = labels(of: destination, principal: isProven ? Caller(destination, tables) : .unauthenticated, tables.generation)
         exchange.pointee.account.isBehindPeer = !isInbound && !exchange.pointee.account.isSameNode && destination?.isMeshed == true
         switch route {
         case .service(let service): exchange.pointee.account.service = labels(of: service.service, tables.generation)
@@ -113,26 +117,31 @@ struct Ledger: ~Copyable {
         }
     }
 
-    private func labels(of workload: WorkloadView?, _ generation: UInt64) -> LabelSet {
-        guard let workload else { return .unknown }
-        return remember(workload.uid, generation) {
-            counters.labels(
-                PeerLabels(
-                    workload: workload.workloadName, namespace: workload.namespace, principal: UnsafeRawBufferPointer(start: nil, count: 0),
-                    app: workload.app, version: workload.version, canonicalService: workload.canonicalService,
-                    canonicalRevision: workload.canonicalRevision, cluster: workload.cluster))
+    /// - Parameter principal: the proven identity; with none the label says `unknown`, whatever the address would suggest.
+    private func labels(of workload: WorkloadView?, principal: Caller = .unauthenticated, _ generation: UInt64) -> LabelSet {
+        if workload == nil && !principal.isAuthenticated { return .unknown }
+        let nothing = UnsafeRawBufferPointer(start: nil, count: 0)
+        let uid = workload?.uid ?? nothing
+        return remember(uid, salt: principal.hash, generation) {
+            principal.withName { name in
+                counters.labels(
+                    PeerLabels(
+                        workload: workload?.workloadName ?? nothing, namespace: workload?.namespace ?? principal.namespace, principal: name,
+                        app: workload?.app ?? nothing, version: workload?.version ?? nothing, canonicalService: workload?.canonicalService ?? nothing,
+                        canonicalRevision: workload?.canonicalRevision ?? nothing, cluster: workload?.cluster ?? nothing))
+            }
         }
     }
 
     private func labels(of service: ServiceView, _ generation: UInt64) -> LabelSet {
-        remember(service.host, generation) { counters.labels(ServiceLabels(host: service.host, name: service.name, namespace: service.namespace)) }
+        remember(service.host, salt: 0, generation) { counters.labels(ServiceLabels(host: service.host, name: service.name, namespace: service.namespace)) }
     }
 
     @inline(__always)
-    private func remember(_ text: UnsafeRawBufferPointer, _ generation: UInt64, _ make: () -> LabelSet) -> LabelSet {
-        let address = UInt(bitPattern: text.baseAddress)
+    private func remember(_ text: UnsafeRawBufferPointer, salt: UInt, _ generation: UInt64, _ make: () -> LabelSet) -> LabelSet {
+        let address = UInt(bitPattern: text.baseAddress) ^ salt
         let place = remembered.base + Int(truncatingIfNeeded: (UInt64(address) &* 0x9E37_79B9_7F4A_7C15) >> 53)
-        if place.pointee.text == address && place.pointee.generation == generation && !text.isEmpty { return place.pointee.labels }
+        if place.pointee.text == address && place.pointee.generation == generation && address != 0 { return place.pointee.labels }
         let labels = make()
         place.pointee = RememberedLabels(text: address, generation: generation, labels: labels)
         return labels
@@ -157,10 +166,10 @@ struct Ledger: ~Copyable {
         let account = exchange.pointee.account
         let duration = now > exchange.pointee.started ? now - exchange.pointee.started : 0
         if account.reportsSource || !account.reportsDestination {
-            record(exchange, counters.requestSeries(key(of: exchange, .source, status: status, flags, .unknown)), duration)
+            record(exchange, counters.requestSeries(key(of: exchange, .source, status: status, flags, account.isProven ? .mutualTLS : .unknown)), duration)
         }
         if account.reportsDestination {
-            record(exchange, counters.requestSeries(key(of: exchange, .destination, status: status, flags, SecurityPolicy.none)), duration)
+            record(exchange, counters.requestSeries(key(of: exchange, .destination, status: status, flags, account.isProven ? .mutualTLS : SecurityPolicy.none)), duration)
         }
     }
 
@@ -199,7 +208,7 @@ struct Ledger: ~Copyable {
         return counters.tcpSeries(
             SeriesKey(
                 tcp: reporter, source: account.source, destination: account.destination, service: account.service, flags: flags,
-                security: reporter == .destination ? SecurityPolicy.none : .unknown))
+                security: account.isProven ? .mutualTLS : reporter == .destination ? SecurityPolicy.none : .unknown))
     }
 
     func relayOpened(_ exchange: ExchangePlace) {

@@ -38,6 +38,7 @@ public struct ProxyProcess: ~Copyable {
     /// A generation that not every worker has entered yet.
     private var unconfirmed: UInt64?
     private var hasClaimedPods = false
+    private var nextAccessNotes: Nanoseconds = 0
     /// The workers end one by one; with the last of them, so do we.
     private var isDraining = false
     private var threads: [pthread_t] = []
@@ -116,6 +117,7 @@ public struct ProxyProcess: ~Copyable {
             identities.expire(now: unixSeconds())
             tellIdentities()
             publisher.reclaim()
+            tellAccessNotes()
             if shared.finishedWorkers == threads.count { return }
         }
     }
@@ -272,6 +274,18 @@ public struct ProxyProcess: ~Copyable {
                 say("warning", "certificate not used", "identity=\(report.identity) number=\(report.number) state=\(report.state) reason=\"\(report.reason)\"")
             }
             do throws(ControlFault) { try control.send(report) } catch { say("error", "cannot report", "fault=\(error)") }
+        }
+    }
+
+    /// What policy refused since the last look, at most once a second and a bounded number of lines.
+    private mutating func tellAccessNotes() {
+        let now = monotonicNow()
+        guard now >= nextAccessNotes else { return }
+        nextAccessNotes = now + 1_000_000_000
+        for notes in shared.accessNotes {
+            let (lines, others) = notes.collect()
+            for (line, count) in lines { say("warning", line.message, line.details + (count > 1 ? " times=\(count)" : "")) }
+            if others > 0 { say("warning", "more was refused", "times=\(others)") }
         }
     }
 

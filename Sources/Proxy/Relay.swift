@@ -35,6 +35,11 @@ extension Worker {
 
     /// Detection goes on while the upstream is opened; if the server speaks first, it is opaque.
     mutating func openBesideDetection(_ connection: ConnectionPlace, _ index: UInt32) {
+        guard mayBeOpaque(connection) else {
+            // Its server may be asked by HTTP only, so the client's request is awaited as where HTTP was declared.
+            connection.pointee.speaksHTTP = true
+            return deadlines.set(index, at: after(milliseconds: limits.idleMilliseconds))
+        }
         openRelay(connection, index, host: UnsafeRawBufferPointer(start: nil, count: 0))
         guard connection.pointee.stage == .relaying else { return }     // no endpoint: it has been reset
         connection.pointee.stage = .detecting

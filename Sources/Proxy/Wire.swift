@@ -70,6 +70,7 @@ extension Worker {
         ledger.count(.mutualTLSFallbacks)
         settlePending(number, exchange, connection)
         exchange.pointee.target.wire = .plain
+        exchange.pointee.account.isProven = false
         if exchange.pointee.isRelay {
             open(number, exchange, connection, .unsent)
         } else {

@@ -74,6 +74,12 @@ struct Worker: ~Copyable {
     /// What a turn writes: heads, re-framed bodies.
     let writeMemory: UnsafeMutableRawBufferPointer
     var head = Head()
+    /// For requests that policy must see and that are framed already.
+    var accessHead = Head()
+    let accessNotes: AccessNotes
+    /// What is under way was asked about under these tables, from the first exchange up to this one; `nobody`: all of it.
+    var rejudgedGeneration: UInt64 = 0
+    var rejudgedTo = nobody
     let workspace = HTTP2Workspace()
 
     /// Tokens of our own descriptors; no slab index reaches them.
@@ -116,6 +122,7 @@ struct Worker: ~Copyable {
         pipes = PipeStock(pipesMax: limits.pipesMax / shared.mailboxes.count, bytes: UInt32(clamping: limits.pipeBytes))
         replays = BlockPool(blockBytes: WorkerSizes.replayBytes, capacity: exchangeCapacity)
         random = SplitMix64(seed: seed)
+        accessNotes = shared.accessNotes[number]
         ledger = Ledger(counters: shared.counters, worker: number)
         tables = shared.publisher.enter(worker: number)
         receiveMemory = UnsafeMutableRawPointer.allocate(byteCount: WorkerSizes.headroomBytes + (1 << Int(WorkerSizes.frameShiftMax)), alignment: 4096)
@@ -139,11 +146,13 @@ struct Worker: ~Copyable {
             tables = shared.publisher.enter(worker: number)
             isShared = turnLength.isShared(now)
             scheduler.quantumNanoseconds = isShared ? turnLength.sharedNanoseconds : turnLength.aloneNanoseconds
-            collectEvents(wait: scheduler.isEmpty && owedShelves.isEmpty && !isWalkingSecure)
+            if tables.generation != rejudgedGeneration { (rejudgedGeneration, rejudgedTo) = (tables.generation, 0) }
+            collectEvents(wait: scheduler.isEmpty && owedShelves.isEmpty && !isWalkingSecure && rejudgedTo == nobody)
             if deadlines.isDue(now) || exchangeDeadlines.isDue(now) { expireDeadlines() }
             serveTurns()
             if !writers.isEmpty { writeWaiting() }
             if !owedShelves.isEmpty { matchOwed() }
+            if rejudgedTo != nobody { rejudgeSome() }
             if now >= nextHousekeeping { keepHouse() }
             if isWalkingSecure { walkSecure() }
         }

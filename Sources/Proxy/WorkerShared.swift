@@ -11,6 +11,8 @@ final class WorkerShared: @unchecked Sendable {
     let counters: CountersRegion
     let heartbeatArray: Int32
     let serverFirst = ServerFirstMemory()
+    /// One per worker.
+    let accessNotes: [AccessNotes]
     let connectionsPerWorkerMax: Int
     /// Descriptors that connections of all workers may take together.
     let connectionsMax: Int
@@ -24,6 +26,7 @@ final class WorkerShared: @unchecked Sendable {
         self.publisher = publisher
         self.counters = counters
         self.heartbeatArray = heartbeatArray
+        accessNotes = (0..<workers).map { _ in AccessNotes() }
         mailboxes = (0..<workers).map { _ in Mailbox<WorkerMessage>() }
         connectionsMax = max(descriptorLimit - min(Self.descriptorReserve, descriptorLimit / 4), 16)
         // Any worker may end up with all of them: the reservation is address space, not memory.

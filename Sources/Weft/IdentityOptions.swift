@@ -19,6 +19,9 @@ struct IdentityOptions: ParsableArguments {
     @Option(help: ArgumentHelp("Directory of certificates that something else issues and renews: <dir>/<namespace>/<service-account>/tls.crt and tls.key.", valueName: "dir"))
     var identityFiles: String?
 
+    @Option(help: ArgumentHelp("File of certificate revocation lists (PEM), read again when it changes.", valueName: "file"))
+    var crlFile: String?
+
     func validate() throws {
         guard (1...31_536_000).contains(certificateLifetime) else { throw ValidationError("--certificate-lifetime is 1 to 31536000 seconds") }
         if identityFiles != nil, controller != nil { throw ValidationError("identities come from --identity-files or from --controller, not from both") }
@@ -33,7 +36,7 @@ struct IdentityOptions: ParsableArguments {
         if let controller { arguments += ["--controller", controller] }
         let paths = [
             ("--join-token-file", joinTokenFile), ("--kubernetes-token-file", kubernetesTokenFile), ("--controller-roots-file", controllerRootsFile),
-            ("--identity-files", identityFiles),
+            ("--identity-files", identityFiles), ("--crl-file", crlFile),
         ]
         for (option, path) in paths { if let path { arguments += [option, Self.absolute(path)] } }
         return arguments
@@ -51,7 +54,7 @@ struct IdentityOptions: ParsableArguments {
             } else {
                 .embedded(certificateLifetimeSeconds: certificateLifetime)
             }
-        return IdentityConfiguration(trustDomain: trustDomain, dataDirectory: dataDirectory, source: source)
+        return IdentityConfiguration(trustDomain: trustDomain, dataDirectory: dataDirectory, source: source, revocationFile: crlFile)
     }
 
     private static func absolute(_ path: String) -> String {

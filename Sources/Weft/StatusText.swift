@@ -20,13 +20,18 @@ enum StatusText {
                 process.heartbeatAgeMilliseconds.map { "\($0) ms ago" } ?? "-",
             ]
         })
-        text += section("pods", ["POD", "STATE", "ADDRESSES", "LISTENERS", "OLDER", "COOKIE", "WHY"], status.pods.map { pod in
+        text += section("pods", ["POD", "STATE", "MTLS", "ADDRESSES", "LISTENERS", "OLDER", "COOKIE", "WHY"], status.pods.map { pod in
             [
-                "\(pod.namespace)/\(pod.name)", pod.state, list(pod.addresses), "\(pod.listeners)", "\(pod.olderConnections)",
+                "\(pod.namespace)/\(pod.name)", pod.state, pod.isStrict.map { $0 ? "strict" : "permissive" } ?? "-", list(pod.addresses), "\(pod.listeners)", "\(pod.olderConnections)",
                 pod.namespaceCookie == 0 ? "-" : "\(pod.namespaceCookie)", pod.reason.isEmpty ? "-" : pod.reason,
             ]
         })
         if let identities = status.identities { text += self.identities(identities) }
+        if let policies = status.policies, !policies.isEmpty {
+            text += section("policies", ["POLICY", "STRENGTH", "ACTION", "MODE", "RULES", "PODS HERE"], policies.map { policy in
+                ["\(policy.namespace)/\(policy.name)", policy.strength, policy.action.isEmpty ? "-" : policy.action, policy.mode, "\(policy.rules)", "\(policy.podsHere)"]
+            })
+        }
         text += section("services", ["SERVICE", "ADDRESSES", "PORT", "PROTOCOL", "READY"], status.services.flatMap { service in
             let name = "\(service.namespace)/\(service.name)"
             let addresses = service.isHeadless ? "headless" : list(service.addresses)
@@ -90,7 +95,7 @@ enum StatusText {
     }
 
     /// A table whose columns are as wide as their widest cell.
-    private static func section(_ title: String, _ head: [String], _ rows: [[String]]) -> String {
+    static func section(_ title: String, _ head: [String], _ rows: [[String]]) -> String {
         guard !rows.isEmpty else { return "\n\(title): none\n" }
         let lines = [head] + rows
         let widths = head.indices.map { column in lines.map { $0[column].count }.max() ?? 0 }

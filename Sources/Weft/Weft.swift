@@ -40,7 +40,7 @@ struct Weft: ParsableCommand {
         abstract: "A service mesh for the node: BPF captures the pods' connections, one shared proxy carries them.",
         discussion: """
             Start with `make demo`, or `weft node --help`. The configuration is Kubernetes YAML; `weft config check` finds what is \
-            wrong with it, `weft status` shows what is in force.
+            wrong with it, `weft status` shows what is in force, `weft explain` who may call what.
             """,
-        subcommands: [NodeCommand.self, AgentCommand.self, ControllerCommand.self, StatusCommand.self, ConfigCommand.self])
+        subcommands: [NodeCommand.self, AgentCommand.self, ControllerCommand.self, StatusCommand.self, ExplainCommand.self, ConfigCommand.self])
 }

@@ -23,7 +23,22 @@ enum SampleMesh {
                     namespace: "ns\(number % 10)", name: "s\(number)", addresses: [IPAddress(ipv4: 0x0a60_0000 + UInt32(number))],
                     ports: [ServicePort(name: "http", port: 80, protocolHint: .http1, endpoints: endpoints)]))
         }
+        state.access = state.workloads.prefix(200).map { access(to: $0.uid) }
         return state
+    }
+
+    /// Rules of every step, with terms of every subject.
+    static func access(to uid: String) -> WorkloadAccess {
+        let terms = AccessTerm.Subject.allCases.enumerated().map { number, subject in
+            AccessTerm(
+                subject, AccessTerm.Comparison.allCases[number % 4], text: "x-text-\(number)", number: subject == .header ? 6 : 8080,
+                alternative: UInt16(number % 3), group: UInt16(number % 2))
+        }
+        return WorkloadAccess(
+            uid: uid,
+            rules: AccessStep.allCases.enumerated().map { number, step in
+                AccessRule(step, isAudit: number % 5 == 0, policy: "shop/p\(number)", field: "spec.rules[\(number)]", terms: Array(terms.dropFirst(number)))
+            })
     }
 
     static func service(_ state: inout MeshState, _ namespace: String, _ name: String, change: (inout Service) -> Void) {

@@ -123,6 +123,20 @@ import Testing
             _ = view.address(address.address, hash: ShardHash.of(address.address))
             _ = view.address(address.address, hash: 0)
         }
+        for place in 0..<view.accessSubjectCount {
+            let rules = view.accessSubject(at: place)
+            sum &+= touch(rules.uid)
+            for rulePlace in 0..<rules.ruleCount {
+                let rule = rules.rule(at: rulePlace)
+                sum &+= touch(rule.policy) &+ touch(rule.field) &+ Int(rule.step.rawValue)
+                for termPlace in 0..<rule.termCount {
+                    let term = rule.term(at: termPlace)
+                    sum &+= touch(term.text) &+ Int(term.subject.rawValue) &+ Int(term.comparison.rawValue) &+ Int(term.group)
+                    if term.subject == .header { sum &+= touch(term.name) }
+                }
+            }
+            _ = view.accessRules(uid: rules.uid, hash: ShardHash.of(uid: rules.uid))
+        }
         withExtendedLifetime(sum) {}
     }
 

@@ -12,6 +12,9 @@ import Testing
         #expect(MemoryLayout<EndpointRecord>.stride == 24)
         #expect(MemoryLayout<AddressRecord>.stride == 32)
         #expect(MemoryLayout<ServiceReferenceRecord>.stride == 24)
+        #expect(MemoryLayout<AccessSubjectRecord>.stride == 32)
+        #expect(MemoryLayout<AccessRuleRecord>.stride == 32)
+        #expect(MemoryLayout<AccessTermRecord>.stride == 16)
         #expect(MemoryLayout<WorkloadRecord>.stride == WorkloadRecord.stringCount * 8 + 8)
     }
 
@@ -56,6 +59,18 @@ import Testing
         #expect([read.canonicalService, read.canonicalRevision, read.cluster].map(string) == ["cart", "v2", "k"])
         #expect(read.isMeshed && read.isReady && read.isSameNode && read.isStrict && !read.failsOpen)
         #expect(view.address(IPAddress("fd00::8")!, hash: ShardHash.of(address)) == nil)
+    }
+
+    @Test func accessRulesComeBackInTheOrderOfTheirSteps() throws {
+        let access = SampleMesh.access(to: "u-1")
+        let shuffled = WorkloadAccess(uid: "u-1", rules: access.rules.reversed())
+        let view = try shard(of: .policies, MeshState(nodeName: "n1", access: [shuffled]))
+        let read = try #require(withBytes("u-1") { view.accessRules(uid: $0, hash: ShardHash.of(uid: $0)) })
+        #expect((0..<read.ruleCount).map { read.rule(at: $0).step } == AccessStep.allCases)
+        #expect(read.hasAudit && string(read.rule(at: 3).policy) == "shop/p3" && string(read.rule(at: 3).field) == "spec.rules[3]")
+        let header = try #require((0..<read.rule(at: 0).termCount).map { read.rule(at: 0).term(at: $0) }.first { $0.subject == .header })
+        #expect(string(header.name) == "x-text" && string(header.text) == "-10")
+        #expect(withBytes("u-2") { view.accessRules(uid: $0, hash: ShardHash.of(uid: $0)) } == nil)
     }
 
     // MARK: Descriptors

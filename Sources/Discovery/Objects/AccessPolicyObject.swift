@@ -128,11 +128,11 @@ struct AccessPolicyObject: Sendable, Hashable, Codable {
         for (text, path, line) in revoked.strings("serials") {
             let digits = text.lowercased().filter { $0 != ":" }
             let serial = String(digits.drop { $0 == "0" })
-            guard !digits.isEmpty, digits.utf8.count <= 42, digits.allSatisfy(\.isHexDigit), digits.utf8.count == digits.count else {
+            guard !serial.isEmpty, digits.utf8.count <= 42, digits.allSatisfy(\.isHexDigit), digits.utf8.count == digits.count else {
                 revoked.log.add(line: line, field: path, "“\(text.prefix(64))” is no serial number", remedy: "write it in hexadecimal, as openssl x509 -serial does, in quotes")
                 continue
             }
-            revokedSerials.append(serial.isEmpty ? "0" : serial)
+            revokedSerials.append(serial)
         }
         for (text, path, line) in revoked.strings("identities") {
             if WorkloadIdentity(text) != nil {
