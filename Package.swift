@@ -148,7 +148,7 @@ let package = Package(
         .testTarget(name: "RoutingTests", dependencies: ["Routing", "MeshModel"]),
         .testTarget(name: "EventLoopTests", dependencies: ["EventLoop"]),
         .testTarget(name: "UpstreamTests", dependencies: ["Upstream", "EventLoop", "ControlChannel"]),
-        .testTarget(name: "ProxyTests", dependencies: ["Proxy", "ControlChannel", "COpenSSL", "MutualTLS", "Upstream", "HTTPCodec", "MeshModel", "Telemetry", "EventLoop", "Bytes"]),
+        .testTarget(name: "ProxyTests", dependencies: ["Proxy", "Routing", "ControlChannel", "COpenSSL", "MutualTLS", "Upstream", "HTTPCodec", "MeshModel", "Telemetry", "EventLoop", "Bytes"]),
         .testTarget(name: "ControlChannelTests", dependencies: ["ControlChannel", "CLinux"]),
         .testTarget(name: "CaptureTests", dependencies: ["Capture", "CaptureABI", "CLinux"]),
         .testTarget(name: "NodeTests", dependencies: ["Node", "ControlChannel", "CLinux"]),

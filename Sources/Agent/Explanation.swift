@@ -163,7 +163,11 @@ struct AccessExplainer {
         }
         let parts = name.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
         guard parts.count == 2 else { throw InquiryFault("“\(text)” is not namespace/service[:port]") }
-        guard let service = view.state.services.first(where: { $0.namespace == parts[0] && $0.name == parts[1] }) else {
+        let isPodsPort = port != nil && view.state.workloads.contains { $0.namespace == parts[0] && $0.name == parts[1] }
+        guard let service = view.state.services.first(where: { $0.namespace == parts[0] && $0.name == parts[1] }),
+            // A pod may have its Service's name; a port that only it can have means the pod.
+            !isPodsPort || service.ports.contains(where: { $0.port == port })
+        else {
             guard let pod = try? pod(name) else { throw InquiryFault("there is neither a Service nor a pod \(name)") }
             guard let port else { throw InquiryFault("\(name) is a pod; name one of its ports: \(name):8080") }
             return ([Target(workload: pod, address: pod.addresses.first?.description ?? "", port: port)], "\(parts[1])")

@@ -26,7 +26,7 @@ public enum RevocationFile {
         guard !lists.isEmpty else { throw .noList }
         var serials: Set<String> = []
         for list in lists {
-            guard let found = try? serials(der: list.derBytes) else { throw .malformed }
+            guard let found = try? Self.serials(der: list.derBytes) else { throw .malformed }
             serials.formUnion(found)
         }
         return serials.sorted()

@@ -60,8 +60,9 @@ extension AccessRulesView {
         var allowedBy: AccessRuleView?
         var isMandatorilyAllowed = false
         var asksPresets = true
-        // A rule that would have allowed it, had it been HTTP, or had its path been plain.
+        // Rules that would perhaps have allowed it, had it been HTTP, or had its path been plain.
         var missing: AccessRuleView?
+        var missingMandatory: AccessRuleView?
         var ambiguous: AccessRuleView?
         var place = 0
         while place < ruleCount {
@@ -77,18 +78,21 @@ extension AccessRulesView {
             switch question.answer(of: rule, isDenying: step.isDenying, field) {
             case .no: continue
             case .unknown:
-                if step.isDenying { return .needsRequest(rule) }
-                missing = missing ?? rule
+                guard step.isAllowing else { return .needsRequest(rule) }
+                if step == .mandatoryAllow { missingMandatory = missingMandatory ?? rule } else { missing = missing ?? rule }
                 continue
             case .ambiguous:
-                if step.isDenying { return .deny(rule, .ambiguousPath) }
+                guard step.isAllowing else { return .deny(rule, .ambiguousPath) }
                 ambiguous = ambiguous ?? rule
                 continue
             case .yes: break
             }
             switch step {
             case .revoked: return .deny(rule, .revoked)
-            case .mandatoryDeny, .deny, .presetDeny: return .deny(rule, .rule)
+            case .mandatoryDeny, .deny, .presetDeny:
+                // An allow rule before it would have been the end of the matter.
+                if let missing { return .needsRequest(missing) }
+                return .deny(rule, .rule)
             case .allow, .presetAllow: return .allow(rule)
             case .mandatoryAllow:
                 isMandatorilyAllowed = true
@@ -99,6 +103,7 @@ extension AccessRulesView {
             case .mandatoryGate where isMandatorilyAllowed: continue
             case .mandatoryGate, .gate, .presetGate, .denyRest, .presetDenyRest, .mandatoryDenyRest:
                 if let missing { return .needsRequest(missing) }
+                if let missingMandatory, step == .mandatoryGate || step == .mandatoryDenyRest { return .needsRequest(missingMandatory) }
                 if let ambiguous { return .deny(ambiguous, .ambiguousPath) }
                 return .deny(rule, .noRule)
             }
@@ -131,6 +136,15 @@ extension AccessRuleView {
 }
 
 extension AccessStep {
+    /// A match lets the call pass, so what cannot be told counts as none.
+    @inlinable
+    public var isAllowing: Bool {
+        switch self {
+        case .mandatoryAllow, .allow, .presetAllow: true
+        default: false
+        }
+    }
+
     /// A match refuses the call, so what cannot be told counts as a match.
     @inlinable
     public var isDenying: Bool {

@@ -93,7 +93,7 @@ import Testing
 
     /// The schema for the API server and the reader here name the same fields.
     @Test func theSchemaNamesTheFieldsThatAreRead() throws {
-        let schema = try #require(try? String(contentsOfFile: #filePath.replacing("Tests/DiscoveryTests/AccessPolicyTests.swift", with: "deploy/crds/accesspolicies.weft.mesh.yaml"), encoding: .utf8))
+        let schema = try #require(try? String(contentsOfFile: URL(filePath: #filePath).resolvingSymlinksInPath().deletingLastPathComponent().appending(path: "../../deploy/crds/accesspolicies.weft.mesh.yaml").path(), encoding: .utf8))
         for field in [
             "selector", "targetRef", "action", "mode", "strength", "rules", "default", "revoked", "matchLabels", "from", "ports", "http", "identities",
             "namespaces", "serviceAccounts", "unauthenticated", "methods", "paths", "hosts", "headers", "serials",
