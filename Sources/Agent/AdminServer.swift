@@ -61,9 +61,7 @@ struct AdminServer {
     }
 
     /// A listener that is opened again when it cannot be opened: metrics may fail, publishing must not fail with them.
-    func service(at address: BindAddress, called name: String) -> any Service {
-        var isPrivate = false
-        if case .unixDomainSocket = address.value { isPrivate = true }
+    func service(at address: BindAddress, called name: String, isPrivate: Bool) -> any Service {
         let application = Application(
             router: router(isPrivate: isPrivate),
             server: .http1(configuration: .init(idleTimeout: .seconds(AgentLimits.adminIdleSecondsMax))),

@@ -26,11 +26,11 @@ public enum Agent {
         var group = ServiceGroupConfiguration(
             services: [
                 .init(
-                    service: admin.service(at: .unixDomainSocket(path: configuration.adminSocket), called: configuration.adminSocket)),
+                    service: admin.service(at: .unixDomainSocket(path: configuration.adminSocket), called: configuration.adminSocket, isPrivate: true)),
                 .init(
                     service: admin.service(
                         at: .hostname(configuration.metricsAddress.host, port: configuration.metricsAddress.port),
-                        called: configuration.metricsAddress.description)),
+                        called: configuration.metricsAddress.description, isPrivate: false)),
                 .init(service: ManifestService(watch: watch, plane: plane, desk: desk, revocations: revocations)),
                 .init(service: DecisionService(plane: plane)),
                 .init(service: IdentityService(desk: desk)),

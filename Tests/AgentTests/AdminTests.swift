@@ -23,7 +23,7 @@ import Testing
             socket = scene.directory.path + "/agent/admin.sock"
             let server = AdminServer(plane: scene.plane, desk: try #require(scene.desk), signals: SignalSource(hostRoot: "/"),
                 logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
-            let service = server.service(at: .unixDomainSocket(path: socket), called: socket)
+            let service = server.service(at: .unixDomainSocket(path: socket), called: socket, isPrivate: true)
             task = Task { try await service.run() }
         }
 
