@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from mesh import eventually
+from mesh.controller import Controller
 from mesh.machine import TOOLS, run
 from mesh.pods import Place
 from mesh.weft import WeftNode
@@ -21,23 +22,24 @@ pytestmark = pytest.mark.exclusive
 def strict(fresh):
     """Makes a shop whose namespace is strict and would let traffic pass by if it were not; `web` and `cart` live on the first node.
     Each node has a cgroup for its kubelet, `node.kubelet` is a place in it."""
-    def make(mtls="strict"):
+    def make(mtls="strict", door=None):
         shop = fresh(start=False, failure="open")
         shop.namespace("shop", failure="open", mtls=mtls)
         shop.cart.containers = [{"name": "app", "readinessProbe": {"httpGet": {"path": "/s/1", "port": 8080}}}]
         shop.apply()
+        issuer = door(shop.nodes[0]).start() if door else None
         for node in shop.ours:
             node.kubelet = Place(shop, f"kubelet-{node.short}", node.netns, node.root / "kubelet")
             shop.kubelets = [*getattr(shop, "kubelets", []), node.kubelet]
-            node.weft = weft(node).start()
+            node.weft = weft(node, *(issuer.arguments(node) if issuer else ())).start()
         shop.ready()
         return shop
     return make
 
 
-def weft(node):
+def weft(node, *options):
     """Weft on a node that has a kubelet."""
-    return WeftNode(node, extra=["--kubelet-cgroup", node.kubelet.cgroup])
+    return WeftNode(node, extra=["--kubelet-cgroup", node.kubelet.cgroup, *options])
 
 
 class Intruder:
@@ -71,7 +73,9 @@ def verdict(node, name):
 def test_a_strict_pod_serves_the_mesh_and_nobody_else(strict):
     """Within the mesh calls go on; a pod outside it and a process of the host are turned away, on both families and at once."""
     shop = strict()
-    assert attempt(shop.web, shop.cart.ip, 8080)[0] == "answered"
+    for caller in (shop.web, shop.till):
+        for address in (shop.cart.ip, shop.cart.ip6):
+            assert eventually(lambda: attempt(caller, address, 8080)[0] == "answered", within=5, every=0.1, what=f"{caller.name} is served at {address}")
     for place in (shop.stranger, shop.nodes[0], shop.nodes[1]):
         for address in (shop.cart.ip, shop.cart.ip6):
             outcome, took = attempt(place, address, 8080)
@@ -111,6 +115,39 @@ def test_strict_holds_while_processes_are_killed(strict, part):
         seen = sum(intruder.outcomes.values())
         eventually(lambda: sum(intruder.outcomes.values()) > seen + 5, what="attempts after it")
     assert "answered" not in intruder.outcomes and "timeout" not in intruder.outcomes, intruder.outcomes
+
+
+@pytest.mark.parametrize("door", [None, Controller], ids=["files", "controller"])
+def test_keys_outlive_the_proxy(strict, door):
+    """Both proxies are killed while both agents stand still: the next ones have their pods' keys and certificates from node, and the mesh goes on
+    with mutual TLS. Whoever made a key is gone; nobody else ever held it in memory."""
+    shop = strict(door=door)
+
+    def served():
+        return attempt(shop.till, shop.cart.ip, 8080)[0] == "answered"
+    eventually(served, within=10, every=0.1, what="calls from node to node")
+    for node in shop.nodes:
+        node.weft.kill("agent", signal.SIGSTOP)
+    try:
+        for _ in range(2):      # the second time nobody who made a key is left
+            before = [node.weft.pid("proxy") for node in shop.nodes]
+            for node in shop.nodes:
+                node.weft.kill("proxy")
+            eventually(lambda: _others(shop.nodes, before), within=5, what="new proxies")
+            eventually(served, within=5, every=0.1, what="calls from node to node without an agent")
+            assert attempt(shop.stranger, shop.cart.ip, 8080)[0] != "answered"
+    finally:
+        for node in shop.nodes:
+            node.weft.kill("agent", signal.SIGCONT)
+    shop.ready()
+    assert served()
+
+
+def _others(nodes, before):
+    try:
+        return all(node.weft.pid("proxy") != pid for node, pid in zip(nodes, before))
+    except LookupError:
+        return False
 
 
 def test_an_ordinary_stop_leaves_strict_pods_closed(strict):
