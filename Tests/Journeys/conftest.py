@@ -91,10 +91,10 @@ def fresh():
     """Makes shops of one's own, for scenarios that break things: `fresh()` or `fresh(start=False, failure="closed")`."""
     opened = []
 
-    def make(start=True, workers=1, limits=None, **options):
+    def make(start=True, workers=1, limits=None, controller=None, **options):
         world = _open(**options)
         opened.append(world)
-        return world.start(workers=workers, limits=limits) if start else world
+        return world.start(workers=workers, limits=limits, controller=controller) if start else world
 
     try:
         yield make

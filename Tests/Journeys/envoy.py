@@ -60,10 +60,10 @@ class Envoy:
         eventually(lambda: pod.curl(f"http://127.0.0.1:{self.admin}/ready").strip() == "LIVE", within=20, every=0.1, what="Envoy is live")
 
     @staticmethod
-    def files(place, pod, authority):
-        """Certificate, key and roots of the pod's identity in Envoy's directory."""
+    def files(place, pod, authority, name=None):
+        """Certificate, key and roots in Envoy's directory; the certificate is the pod's own unless a `name` is given."""
         (place / "roots.pem").write_bytes(authority.bundle)
-        return authority.issue(identity(pod.namespace, pod.account)).files(place), place / "roots.pem"
+        return authority.issue(name or identity(pod.namespace, pod.account)).files(place), place / "roots.pem"
 
     def close(self):
         """Ends it."""
@@ -89,10 +89,10 @@ def tunnel_client(pod, authority, port, target, target_port, expects):
     return made
 
 
-def tunnel_server(pod, authority):
-    """Envoy on the pod's 15008, both families: CONNECT is ended here, its bytes go where it says."""
+def tunnel_server(pod, authority, name=None):
+    """Envoy on the pod's 15008, both families: CONNECT is ended here, its bytes go where it says. It says it is `name`, or who it is."""
     def listeners(place):
-        files, roots = Envoy.files(place, pod, authority)
+        files, roots = Envoy.files(place, pod, authority, name)
         secure = typed("envoy.transport_sockets.tls", "extensions.transport_sockets.tls.v3.DownstreamTlsContext", require_client_certificate=True, common_tls_context=tls(files, roots))
         manager = typed(
             "envoy.filters.network.http_connection_manager", "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager", stat_prefix="in", codec_type="HTTP2",

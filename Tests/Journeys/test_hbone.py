@@ -8,7 +8,7 @@ import pytest
 from envoy import tunnel_client, tunnel_server
 from http1 import Backend, Client, ok
 from mesh import eventually
-from mesh.authority import identity
+from mesh.authority import Authority, identity
 from shop import load, serve
 from tcp import everything, exactly
 
@@ -123,6 +123,24 @@ def test_envoy_is_brought_20_mb(abroad, depot, family):
         return ok(CONTENT, f"X-Digest: {hashlib.sha256(asked.body).hexdigest()}", *(["Connection: close"] if next(turns) % 2 else []))
     with Backend(depot, next(PORTS), answer=answer) as backend:
         _bodies(abroad.web, getattr(depot, family), backend.port, 100)
+
+
+def test_a_server_of_another_name(abroad):
+    """Whoever answers at an endpoint's address must be that endpoint: a good certificate of another account will not do, nor one of another authority."""
+    for name, authority, reason in (("impostor", abroad.authority, "wrong_identity"), ("stranger-ca", Authority("strangers"), "unknown_ca")):
+        pod = abroad.nodes[2].pod(name)
+        abroad.apply()
+        with Backend(pod, next(PORTS)) as backend:
+            tunnel_server(pod, authority, name=identity("shop", "depot") if authority is abroad.authority else identity("shop", name))
+
+            def refused():
+                with Client(abroad.web, pod.ip, backend.port) as client:
+                    reply = client.get("/")
+                    return reply.status == 503 and reply["x-weft-reason"]
+            before = abroad.nodes[0].weft.metrics().sum("weft_tls_handshakes_total", side="client", result=reason)
+            assert eventually(refused, within=15), name
+            eventually(lambda: abroad.nodes[0].weft.metrics().sum("weft_tls_handshakes_total", side="client", result=reason) > before, within=5, what=reason)
+            assert not backend.requests, "the impostor was told nothing"
 
 
 def test_many_at_once(abroad, depot):

@@ -159,23 +159,6 @@ def test_plain_requests_carry_no_identity(shop):
         assert backend.last()["x-forwarded-client-cert"] is None
 
 
-# --- the other side -------------------------------------------------------------------------------------------------
-
-def test_a_server_of_another_name(fresh):
-    """Whoever answers at the endpoint's address must be the endpoint: a good certificate of another account will not do."""
-    shop = fresh()
-    assert Client(shop.web, shop.stock.ip, 8080).get("/s/10").status == 200
-    before = handshakes(shop.nodes[0], "client", "wrong_identity")
-    shop.identities.put("shop", "stock", shop.authority.issue(identity("shop", "till")))
-
-    def refused():
-        with Client(shop.web, shop.stock.ip, 8080) as client:
-            reply = client.get("/s/10")
-            return reply.status == 503 and reply["x-weft-reason"]
-    assert eventually(refused, within=15)
-    assert handshakes(shop.nodes[0], "client", "wrong_identity") > before
-
-
 def test_both_sides_say_who(shop):
     """The books name both principals, and that the connection was mutual TLS; on the same node, the kernel's word is as good."""
     with Client(shop.web, shop.stock.ip, 8080) as client:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from . import manifests
 from .authority import Authority, IdentityFiles
+from .controller import Controller
 from .ledger import Ledger
 from .machine import cgroup2, proxy, run
 from .pods import Place, Pod, batch
@@ -98,6 +99,7 @@ class Mesh:
         self.authority = Authority(self.name)
         self.identities = IdentityFiles(self.directory / "identities", self.authority)
         self._identified = set()
+        self.controller = None
         try:
             names = [None] * nodes if isinstance(nodes, int) else nodes
             self.nodes = [SimulatedNode(self, index + 1, name) for index, name in enumerate(names)]
@@ -160,12 +162,15 @@ class Mesh:
                 self.identities.put(pod.namespace, pod.account)
         self.published.write(self.objects() | self.extra)
 
-    def start(self, workers=1, enrolled=None, wait=True, limits=None):
+    def start(self, workers=1, enrolled=None, wait=True, limits=None, controller=None):
         """Publishes everything and runs Weft on every node; returns when every meshed pod is enrolled. `limits` changes
-        limits of the proxies by name."""
+        limits of the proxies by name; with `controller`, its options, identities come from one on the first node, which the nodes join."""
         self.apply()
+        if controller is not None:
+            self.controller = Controller(self.nodes[0], controller).start()
         for node in self.ours:
-            node.weft = WeftNode(node, workers=workers, proxy_path=self.limited_proxy(limits) if limits else None)
+            joins = self.controller.arguments(node) if controller is not None else ()
+            node.weft = WeftNode(node, workers=workers, proxy_path=self.limited_proxy(limits) if limits else None, extra=joins)
             node.weft.start()
         if wait:
             self.ready(enrolled)
@@ -187,6 +192,8 @@ class Mesh:
 
     def close(self):
         """Stops Weft and removes everything."""
+        if self.controller is not None:
+            self.controller.stop()
         for node in self.nodes:
             if node.weft is not None:
                 node.weft.stop()
