@@ -28,6 +28,14 @@ extension Worker {
         findSocket(token)
     }
 
+    /// Those who have waited for this opening were more than it can serve, and none of them comes again to ask for another.
+    mutating func openAnother(_ place: UInt32, _ session: SessionPlace) {
+        // How many it serves, only its SETTINGS tell.
+        guard sessionTable.hasWaiters(place), session.pointee.codec.hasHeardSettings else { return }
+        let key = sessionTable.key(of: place)
+        if sessionTable.wantsOpening(key, now: now) { openSession(session.pointee.target, pod: session.pointee.pod, key, isDeclared: session.pointee.isDeclared) }
+    }
+
     mutating func findSocket(_ token: Token) {
         let shelf = shelf(for: sessions.at(token.index).pointee.target)
         if let socket = stock.take(shelf, now: now) {

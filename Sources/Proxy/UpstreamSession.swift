@@ -108,7 +108,10 @@ extension Worker {
     mutating func settleUpstreamSession(_ connection: ConnectionPlace, _ index: UInt32, _ session: SessionPlace) {
         charge(connection)
         let place = connection.pointee.session
-        if sessionTable.hasWaiters(place) { serveWaiters(place) }
+        if sessionTable.hasWaiters(place) {
+            serveWaiters(place)
+            openAnother(place, session)
+        }
         // A tunnel that has ended may still have to say what it was given.
         guard session.pointee.codec.isDraining, session.pointee.exchangeCount == 0, session.pointee.codec.openStreams == 0,
             !session.pointee.codec.wantsWrite, connection.pointee.output.isEmpty

@@ -325,6 +325,23 @@ def test_who_does_not_read_is_not_sent_to(opaque):
     assert server.results[0] < 16 << 20
 
 
+def test_a_burst_of_more_than_a_session_carries():
+    """All of them wait for the first handshake, and none comes again to ask for another session."""
+    def converse(made):
+        made.sendall(made.recv(1))
+        return everything(made)
+    with Door() as other, Opaque(other, converse) as server, Departure(other.authority, other.pod.address, server.port, ("tcp",)) as departure:
+        callers = [departure.dial() for _ in range(600)]
+        for caller in callers:
+            caller.sendall(b"\6")
+        for caller in callers:
+            caller.settimeout(20)
+            assert caller.recv(1) == b"\6"
+        assert departure.handshakes() == 3
+        for caller in callers:
+            caller.close()
+
+
 # Who is at the other end
 
 def refusal(departure):
