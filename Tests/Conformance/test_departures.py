@@ -5,6 +5,7 @@ import array
 import fcntl
 import hashlib
 import os
+import signal
 import socket
 import struct
 import termios
@@ -331,9 +332,14 @@ def test_a_burst_of_more_than_a_session_carries():
         made.sendall(made.recv(1))
         return everything(made)
     with Door() as other, Opaque(other, converse) as server, Departure(other.authority, other.pod.address, server.port, ("tcp",)) as departure:
-        callers = [departure.dial() for _ in range(600)]
-        for caller in callers:
-            caller.sendall(b"\6")
+        os.kill(other.pid, signal.SIGSTOP)
+        try:
+            callers = [departure.dial() for _ in range(600)]
+            for caller in callers:
+                caller.sendall(b"\6")
+            eventually(lambda: departure.metrics().sum("weft_workload_pending_requests") == 600, within=5, what="all of them to wait")
+        finally:
+            os.kill(other.pid, signal.SIGCONT)
         for caller in callers:
             caller.settimeout(20)
             assert caller.recv(1) == b"\6"
