@@ -9,7 +9,7 @@ import Glibc
 ///
 /// Each session has one buffer for frames of 16 KiB, of which it fills a few hundred bytes. From the heap that would be memory that others have
 /// written to before, resident to its end; so those buffers begin on a page of their own in mappings that hold nothing else, and cost the pages
-/// they need.
+/// they need; none while their session rests.
 struct FrameMemory {
     /// Pieces of 32, 48, 64, 96 … 3,072 and 4,096 bytes.
     private static let classes = 15
@@ -23,6 +23,15 @@ struct FrameMemory {
 
     private var frames: UnsafeMutableRawPointer?
     private var mappings: [UnsafeMutableRawPointer] = []
+    /// A frame buffer in one life of it: the library may give it back and another session have it, which must not be taken from that one.
+    struct Frame {
+        let piece: UnsafeMutableRawPointer
+        let life: UInt32
+    }
+    /// The one that was handed out last.
+    var lastFrame: Frame?
+    /// How often each has been handed out and given back.
+    private var lives: [UnsafeMutableRawPointer: UInt32] = [:]
     /// Buffers of the last mapping that have been in use.
     private var framesCut = 0
     private let free: UnsafeMutablePointer<UnsafeMutableRawPointer?>
@@ -64,6 +73,9 @@ struct FrameMemory {
         if kind == Self.classes, bytes > 4 * Self.pageBytes - Self.headerBytes, bytes <= Self.frameBytesMax {
             kind = Self.frameClass
             piece = takeFrame()
+            let life = lives[piece, default: 0] &+ 1
+            lives[piece] = life
+            lastFrame = Frame(piece: piece, life: life)
         } else if kind == Self.classes {
             piece = .allocate(byteCount: bytes &+ Self.headerBytes, alignment: 16)
         } else if let reused = free[kind] {
@@ -73,14 +85,27 @@ struct FrameMemory {
             piece = cut(Self.bytes(of: kind) &+ Self.headerBytes)
         }
         piece.storeBytes(of: kind, as: Int.self)
-        (piece + 8).storeBytes(of: bytes, as: Int.self)
+        // Never 0: that is what a frame buffer at rest reads as.
+        (piece + 8).storeBytes(of: max(bytes, 1), as: Int.self)
         return piece + Self.headerBytes
+    }
+
+    /// Gives the pages of a frame buffer back whose content nobody needs. They come again, zeroed, when they are written to.
+    mutating func rest(_ frame: Frame) {
+        guard lives[frame.piece] == frame.life else { return }
+        madvise(frame.piece, 5 * Self.pageBytes, MADV_DONTNEED)
+    }
+
+    /// A buffer whose pages were given back has lost what stands before it.
+    @inline(__always) private static func isAtRest(_ piece: UnsafeMutableRawPointer, kind: Int) -> Bool {
+        kind == 0 && (piece + 8).load(as: Int.self) == 0
     }
 
     mutating func release(_ memory: UnsafeMutableRawPointer) {
         let piece = memory - Self.headerBytes
         let kind = piece.load(as: Int.self)
-        if kind == Self.frameClass {
+        if kind == Self.frameClass || Self.isAtRest(piece, kind: kind) {
+            lives[piece, default: 0] &+= 1
             piece.storeBytes(of: frames, as: UnsafeMutableRawPointer?.self)
             frames = piece
             return
@@ -94,8 +119,8 @@ struct FrameMemory {
         let piece = memory - Self.headerBytes
         let held = (piece + 8).load(as: Int.self)
         let kind = piece.load(as: Int.self)
-        if kind < Self.classes, bytes <= Self.bytes(of: kind) {
-            (piece + 8).storeBytes(of: bytes, as: Int.self)
+        if kind < Self.classes, held > 0, bytes <= Self.bytes(of: kind) {
+            (piece + 8).storeBytes(of: max(bytes, 1), as: Int.self)
             return memory
         }
         let larger = allocate(bytes)

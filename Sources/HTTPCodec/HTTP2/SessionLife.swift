@@ -103,6 +103,10 @@ extension HTTP2Session {
     public mutating func shrink() {
         state.pointee.partial.releaseIfEmpty()
         state.pointee.table.releaseIfEmpty(&state.pointee.workspace.pointee.memory.pointee)
+        // With nothing to say, the library keeps nothing in its buffer.
+        guard !state.pointee.frameRests, let frame = state.pointee.frame, state.pointee.pending.isEmpty, !wantsWrite else { return }
+        state.pointee.workspace.pointee.memory.pointee.rest(frame)
+        state.pointee.frameRests = true
     }
 
     /// GOAWAY was sent or came, or the connection failed: no new stream may be opened.

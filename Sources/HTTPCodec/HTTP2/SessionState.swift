@@ -6,6 +6,9 @@ struct SessionState: ~Copyable {
     let workspace: UnsafeMutablePointer<WorkspaceState>
     let isServer: Bool
     var library: OpaquePointer!
+    /// Where the library writes frames, and whether its pages were given back since it last did.
+    var frame: FrameMemory.Frame?
+    var frameRests = false
 
     // Receiving.
     var frames: FrameGuard
