@@ -116,7 +116,7 @@ extension AccessRulesView {
         var question = AccessQuestion(caller: caller, port: 0, request: nil)
         var place = 0
         while place < ruleCount, case let rule = rule(at: place), rule.step == .revoked {
-            if case .yes = question.answer(of: rule, isDenying: true, { _, _ in nil }) { return rule }
+            if !rule.isAudit, case .yes = question.answer(of: rule, isDenying: true, { _, _ in nil }) { return rule }
             place += 1
         }
         return nil
