@@ -31,7 +31,7 @@ def versions():
         return ((done.stdout + done.stderr).strip().splitlines() or ["?"])[0]
     model = [line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")]
     return {
-        "date": time.strftime("%F %T"), "kernel": os.uname().release, "cpu": model[0] if model else "?", "congestion": Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip(),
+        "date": time.strftime("%F %T"), "kernel": os.uname().release, "cpu": model[0] if model else "?", "congestion": machine.CONGESTION_CONTROL.read_text().strip(),
         "haproxy": first("haproxy", "-v"), "nginx": first("nginx", "-v"), "nghttpx": first("nghttpx", "--version"), "envoy": first(proxies.ENVOY, "--version"),
         "weft": first("git", "-C", machine.REPOSITORY, "describe", "--always", "--dirty"),
     }

@@ -14,6 +14,8 @@ import proxies
 
 IDLE_CONNECTIONS = 10_000
 OPENING_SECONDS = 120
+#: Connections are idle when nothing has happened on them for longer than proxies wait before they give memory back.
+REST_SECONDS = 6
 MEGABYTE = 1 << 20
 UPLOAD = 102_400
 #: A reply that does not end within a measurement, for bulk.
@@ -335,7 +337,7 @@ def s6(run):
                 said.append(holder.stdout.readline())
                 if not said[-1]:
                     raise RuntimeError(f"{IDLE_CONNECTIONS} connections did not open within {OPENING_SECONDS} s")
-            time.sleep(0.7)
+            time.sleep(REST_SECONDS)
             after = machine.memory(instance.group)
             out, _ = holder.communicate("q\n", timeout=10)
         finally:
