@@ -110,17 +110,6 @@ extension AccessRulesView {
         }
         return .allow(allowedBy)
     }
-
-    /// The rule by which the caller's identity is revoked as such, whatever it asks for.
-    public func revocation(of caller: Caller) -> AccessRuleView? {
-        var question = AccessQuestion(caller: caller, port: 0, request: nil)
-        var place = 0
-        while place < ruleCount, case let rule = rule(at: place), rule.step == .revoked {
-            if !rule.isAudit, case .yes = question.answer(of: rule, isDenying: true, { _, _ in nil }) { return rule }
-            place += 1
-        }
-        return nil
-    }
 }
 
 extension AccessRuleView {

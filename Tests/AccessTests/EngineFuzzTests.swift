@@ -39,7 +39,6 @@ import Testing
             }
             // Without a rule in audit it does not matter whether those are asked.
             if !rules.hasAudit { #expect(rules.judge(caller, port: port, request: request, withAudit: true, field: field).word == decision.word) }
-            if rules.revocation(of: caller) != nil { #expect(decision.word != "allow") }
         }
     }
 
