@@ -22,7 +22,7 @@ public enum Limits {
     /// A DNS name without its final dot (RFC 1035, 2.3.4).
     public static let hostBytesMax = 253
 
-    /// Access rules that select one workload. Each request asks them one after the other: about 10 ns per rule that does not match.
+    /// Access rules that select one workload. Each request asks them one after the other: about 100 ns per rule that compares an identity, 250 with method and path.
     public static let accessRulesPerWorkloadMax = 1_024
     /// Comparisons of one access rule.
     public static let accessTermsPerRuleMax = 1_024
