@@ -87,7 +87,7 @@ import Testing
     }
 
     @Test func aNodesCertificateIsRenewedAtHalfItsLife() async throws {
-        try await withController(nodeLifetime: 2) { place, port in
+        try await withController(nodeLifetime: 16) { place, port in
             let door = try place.door(port, node: "node-a", token: try place.token("node-a"))
             _ = try await door.bundle()
             func issuedCount() -> Int { place.audit().filter { $0.identity == node("node-a").description && $0.event == .issued }.count }

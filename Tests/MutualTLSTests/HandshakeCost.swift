@@ -78,32 +78,6 @@ import Testing
         print("records, ns to send + receive, sockets included: 1 KB \(small?.sent ?? 0)+\(small?.received ?? 0), 16 KB \(large?.sent ?? 0)+\(large?.received ?? 0)")
     }
 
-    @Test func memoryOfAConnectionAtRest() throws {
-        let authority = try Authority(), spaces = try Spaces()
-        let roots = try authority.roots()
-        let cart = try authority.credentials(cartURI, roots: roots), front = try authority.credentials(frontURI, roots: roots)
-        let pairs = 1_000
-        var held: [Held] = []
-        held.reserveCapacity(pairs)
-        for _ in 0..<50 { held.append(Held(try open(front, cart, spaces))) }
-        let before = residentBytes()
-        for _ in 0..<pairs { held.append(Held(try open(front, cart, spaces))) }
-        let perPair = (residentBytes() - before) / pairs
-        print("memory at rest, resident bytes: \(perPair) per pair of ends")
-        #expect(perPair < 34_000)
-    }
-
-    private func residentBytes() -> Int {
-        guard let file = fopen("/proc/self/statm", "r") else { return 0 }
-        defer { fclose(file) }
-        var total = 0, resident = 0
-        return withUnsafeMutablePointer(to: &total) { total in
-            withUnsafeMutablePointer(to: &resident) { resident in
-                withVaList([total, resident]) { vfscanf(file, "%ld %ld", $0) } == 2 ? resident.pointee * Int(getpagesize()) : 0
-            }
-        }
-    }
-
     final class Held {
         var wire: Wire
         init(_ wire: consuming Wire) { self.wire = wire }
