@@ -34,8 +34,9 @@ public enum Limits {
     public static let connectionsPerPodMax = 20_000
     /// Bytes of one pod that wait in the worker's buffers, over all its connections.
     public static let bufferedBytesPerPodMax = 32 << 20
-    /// Requests of one pod that wait for an upstream connection.
-    public static let pendingRequestsPerPodMax = 1_024
+    /// Requests of one pod that wait for an upstream connection. A client that fills this queue gets half of it: enough for a thousand calls that
+    /// begin at once, while the first handshake is under way.
+    public static let pendingRequestsPerPodMax = 2_048
     /// Streams of one pod's HTTP/2 connections that are open.
     public static let streamsPerPodMax = 20_000
     /// Streams of all pods that one worker carries at a time; what this reserves is address space.
