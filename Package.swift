@@ -126,7 +126,7 @@ let package = Package(
         .executableTarget(
             name: "Weft",
             dependencies: [
-                "Node", "Agent", "Controller", "Discovery", "Identity",
+                "Node", "Agent", "Controller", "Discovery", "Identity", "CLinux",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "AsyncHTTPClient", package: "async-http-client"),

@@ -1,5 +1,6 @@
 import Agent
 import ArgumentParser
+import CLinux
 import Controller
 import Discovery
 import Foundation
@@ -52,6 +53,9 @@ struct ControllerCommand: ParsableCommand {
         }
 
         func run() async throws {
+            // The authority's keys will be in memory.
+            let hidden = clinux_keep_memory_private()
+            guard hidden == 0 else { throw ValidationError("the memory that will hold the authority's keys cannot be kept from core files (errno \(-hidden))") }
             LoggingSystem.bootstrap { _ in LineLog(component: "controller") }
             let kubernetes = kubernetesApi.map {
                 KubernetesAddress(url: $0, tokenFile: kubernetesTokenFile, rootsFile: kubernetesRootsFile, agentAccount: agentServiceAccount)

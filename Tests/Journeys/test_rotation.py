@@ -62,6 +62,8 @@ def test_rotation_under_load(fresh):
     """A new certificate every five seconds and a new root, and no request fails."""
     shop = fresh(controller=LIFETIME)
     eventually(lambda: answered(shop))
+    limits = open(f"/proc/{shop.controller.process.pid}/limits").read()
+    assert next(line for line in limits.splitlines() if line.startswith("Max core file size")).split()[4:6] == ["0", "0"], "the authority's keys go into no core file"
     first = shop.controller.http("/metrics")
     assert first[0] == 200 and roots(shop.controller)["active"] == 1
     assert under_rotation(shop, 25) >= 3
