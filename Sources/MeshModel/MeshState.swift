@@ -15,10 +15,13 @@ public struct MeshState: Sendable, Equatable {
     public var namespaces: [NamespaceSettings]
     /// Access rules at workloads of this node; those that none selects are not here.
     public var access: [WorkloadAccess]
+    /// What routes say about ports of services; ports without routes are not here. Of each port at most one entry per callers' namespace.
+    public var routes: [ServiceRoutes]
 
     public init(
         nodeName: String, zone: String = "", clusterDomain: String = "cluster.local", trustDomain: String = "cluster.local",
-        workloads: [Workload] = [], services: [Service] = [], namespaces: [NamespaceSettings] = [], access: [WorkloadAccess] = []
+        workloads: [Workload] = [], services: [Service] = [], namespaces: [NamespaceSettings] = [], access: [WorkloadAccess] = [],
+        routes: [ServiceRoutes] = []
     ) {
         self.nodeName = nodeName
         self.zone = zone
@@ -28,6 +31,7 @@ public struct MeshState: Sendable, Equatable {
         self.services = services
         self.namespaces = namespaces
         self.access = access
+        self.routes = routes
     }
 }
 
@@ -93,13 +97,18 @@ public struct Service: Sendable, Equatable {
     public var addresses: [IPAddress]
     public var isHeadless: Bool
     public var ports: [ServicePort]
+    public var policy: TrafficPolicy
 
-    public init(namespace: String, name: String, addresses: [IPAddress] = [], isHeadless: Bool = false, ports: [ServicePort] = []) {
+    public init(
+        namespace: String, name: String, addresses: [IPAddress] = [], isHeadless: Bool = false, ports: [ServicePort] = [],
+        policy: TrafficPolicy = .default
+    ) {
         self.namespace = namespace
         self.name = name
         self.addresses = addresses
         self.isHeadless = isHeadless
         self.ports = ports
+        self.policy = policy
     }
 }
 
