@@ -32,8 +32,10 @@ final class PagePieces: Sendable {
     private let room = DispatchSemaphore(value: 0)
     private let isStalled = Mutex(false)
     private let isAbandoned = Mutex(false)
+    private let stallSecondsMax: Int
 
-    init() {
+    init(stallSecondsMax: Int = AgentLimits.pageStallSecondsMax) {
+        self.stallSecondsMax = stallSecondsMax
         (stream, continuation) = AsyncStream.makeStream(of: [UInt8].self)
         for _ in 0..<AgentLimits.pagePiecesMax { room.signal() }
         continuation.onTermination = { [weak self] _ in self?.abandon() }
@@ -42,7 +44,7 @@ final class PagePieces: Sendable {
     /// Writer: waits for room. A page whose reader is gone or stalled is written into the void, quickly.
     func put(_ bytes: UnsafeRawBufferPointer) {
         if isAbandoned.withLock({ $0 }) || isStalled.withLock({ $0 }) { return }
-        guard room.wait(timeout: .now() + .seconds(AgentLimits.pageStallSecondsMax)) == .success else {
+        guard room.wait(timeout: .now() + .seconds(stallSecondsMax)) == .success else {
             isStalled.withLock { $0 = true }
             return
         }

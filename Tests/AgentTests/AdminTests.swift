@@ -56,7 +56,7 @@ import Testing
             }
             // The path appears with bind and takes connections a moment later, with listen; beside the fuzzers, which keep every thread of the
             // pool busy for seconds, the server's start waits its turn.
-            let deadline = ContinuousClock.now + .seconds(60)
+            let deadline = ContinuousClock.now + .seconds(300)
             while !connected() {
                 guard ContinuousClock.now < deadline else { throw NotServed(path: path) }
                 usleep(10_000)
@@ -174,9 +174,8 @@ import Testing
         for wrong in ["15020", ":15020", "::1:15020", "host:", "host:70000", ""] { #expect(ListenAddress(wrong) == nil, "\(wrong)") }
     }
 
-    /// A scraper that stops reading costs a few pieces of memory, and gets no proper ending when it comes back too late.
     @Test func aPageWaitsForItsScraper() async throws {
-        let pieces = PagePieces()
+        let pieces = PagePieces(stallSecondsMax: 600)
         Thread.detachNewThread {
             for number in UInt8(0)..<20 { withUnsafeBytes(of: number) { pieces.put($0) } }
             pieces.end()
@@ -184,5 +183,14 @@ import Testing
         var received: [UInt8] = []
         while let piece = try await pieces.next() { received += piece }
         #expect(received == Array(0..<20))
+    }
+
+    /// A scraper that stops reading costs a few pieces of memory, and gets no proper ending when it comes back too late.
+    @Test func aStalledScraperGetsNoWholePage() async throws {
+        let pieces = PagePieces(stallSecondsMax: 0)
+        for number in 0..<UInt8(AgentLimits.pagePiecesMax + 2) { withUnsafeBytes(of: number) { pieces.put($0) } }
+        pieces.end()
+        for number in 0..<UInt8(AgentLimits.pagePiecesMax) { #expect(try await pieces.next() == [number]) }
+        await #expect(throws: PagePieces.ScraperStalled.self) { try await pieces.next() }
     }
 }

@@ -224,10 +224,10 @@ private struct FilesScene {
 
         try scene.write()
         var later: [ControlMessage] = []
-        let deadline = ContinuousClock.now + .seconds(60)
+        let deadline = ContinuousClock.now + .seconds(300)
         while later.isEmpty, ContinuousClock.now < deadline {
             later += sent.take()
-            await Task.yield()
+            try await Task.sleep(for: .milliseconds(5))
         }
         #expect(later.kinds.contains(.identityFiles))
         #expect(try #require(later.compactMap(\.fileNumber).first) > number)
@@ -271,8 +271,8 @@ extension ControlMessage {
         #expect(again.number > wanted.number)
         // A request for somebody else's name is refused, and said.
         await desk.take(.identityRequested(IdentityRequested(identity: again.identity, number: again.number, request: try NodeKeyPair().request(for: Book.cart), key: nil)))
-        let deadline = ContinuousClock.now + .seconds(60)
-        while await desk.status.workloads[0].reason.isEmpty, ContinuousClock.now < deadline { await Task.yield() }
+        let deadline = ContinuousClock.now + .seconds(300)
+        while await desk.status.workloads[0].reason.isEmpty, ContinuousClock.now < deadline { try await Task.sleep(for: .milliseconds(5)) }
         #expect(await desk.status.workloads[0].reason == "the authority refused: other-identity")
         #expect(await desk.status.workloads[0].state == "active")
     }
@@ -291,12 +291,12 @@ extension ControlMessage {
             logger: .init(label: "test") { _ in SwiftLogNoOpLogHandler() }) { sent.add($0) }
         let running = Task { await desk.run() }
         defer { running.cancel() }
-        let deadline = ContinuousClock.now + .seconds(60)
-        while await !desk.status.reason.contains(blocked), ContinuousClock.now < deadline { await Task.yield() }
+        let deadline = ContinuousClock.now + .seconds(300)
+        while await !desk.status.reason.contains(blocked), ContinuousClock.now < deadline { try await Task.sleep(for: .milliseconds(5)) }
         #expect(await desk.status.isReachable == false)
         #expect(await desk.status.reason.contains(blocked))
         unlink(blocked)
-        while await !desk.status.isReachable, ContinuousClock.now < deadline { await Task.yield() }
+        while await !desk.status.isReachable, ContinuousClock.now < deadline { try await Task.sleep(for: .milliseconds(5)) }
         #expect(await desk.status.isReachable)
         #expect(await desk.status.bundleGeneration == 1)
     }
@@ -308,10 +308,10 @@ extension Sent {
     /// The next message of this kind; what came before it is dropped.
     func wait(for kind: ControlKind) async throws -> ControlMessage {
         // Long: beside the fuzzers, which keep every thread of the pool busy for seconds, a task waits its turn.
-        let deadline = ContinuousClock.now + .seconds(60)
+        let deadline = ContinuousClock.now + .seconds(300)
         while ContinuousClock.now < deadline {
             if let found = take().first(where: { $0.kind == kind }) { return found }
-            await Task.yield()
+            try await Task.sleep(for: .milliseconds(5))
         }
         throw NothingCame(kind: kind)
     }

@@ -112,7 +112,7 @@ extension Place {
             var request = HTTPClientRequest(url: "https://\(name):\(port)\(path)")
             request.method = .init(rawValue: method)
             if !body.isEmpty { request.body = .bytes(body) }
-            let response = try await client.execute(request, timeout: .seconds(10))
+            let response = try await client.execute(request, timeout: .seconds(120))
             let data = Data(buffer: try await response.body.collect(upTo: 1 << 20))
             try await client.shutdown()
             return (response.status.code, data)
@@ -151,7 +151,7 @@ extension ControllerDoor {
 }
 
 func eventually(_ condition: () async -> Bool) async -> Bool {
-    let deadline = ContinuousClock.now + .seconds(60)
+    let deadline = ContinuousClock.now + .seconds(300)
     while ContinuousClock.now < deadline {
         if await condition() { return true }
         try? await Task.sleep(for: .milliseconds(20))
