@@ -27,6 +27,15 @@ public enum Limits {
     /// Comparisons of one access rule.
     public static let accessTermsPerRuleMax = 1_024
 
+    /// Rate limits of one service; each request that it concerns asks all of them, at about 40 ns.
+    public static let rateLimitsPerServiceMax = 64
+    /// Faults injected for one service; the first that matches is taken.
+    public static let faultsPerServiceMax = 64
+    /// Headers that one limit or fault compares.
+    public static let conditionsPerMatchMax = 16
+    /// What a full bucket may stand for: a day. Longer ones would remember more than a restart does.
+    public static let burstNanosecondsMax: UInt64 = 86_400_000_000_000
+
     // MARK: What one pod may take of one worker: a budget for the whole proxy would be a count that all workers write
 
     /// Connections of one pod, to its clients and to its endpoints. 10,000 idle ones are a supported case (S6), with as much again

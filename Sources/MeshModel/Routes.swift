@@ -271,13 +271,16 @@ public struct RouteTimeouts: Sendable, Equatable {
 public struct RetryRule: Sendable, Equatable {
     /// Statuses of a reply that call for another attempt.
     public var statuses: [UInt16]
+    /// Statuses of a gRPC call that do so, where it ends with its head.
+    public var grpcStatuses: [UInt8]
     /// Attempts after the first.
     public var attempts: UInt8
     /// The least pause before each.
     public var backoffMilliseconds: UInt32
 
-    public init(statuses: [UInt16] = [], attempts: UInt8 = 1, backoffMilliseconds: UInt32 = 0) {
+    public init(statuses: [UInt16] = [], grpcStatuses: [UInt8] = [], attempts: UInt8 = 1, backoffMilliseconds: UInt32 = 0) {
         self.statuses = statuses
+        self.grpcStatuses = grpcStatuses
         self.attempts = attempts
         self.backoffMilliseconds = backoffMilliseconds
     }

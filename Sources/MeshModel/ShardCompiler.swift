@@ -32,7 +32,7 @@ struct ShardCompiler {
                     hash: ShardHash.of(namespace: service.namespace, name: service.name), host: compiler.append(host),
                     ports: RecordRange(start: UInt32(portsStart), count: UInt32(ports.count - portsStart)),
                     nameByteCount: UInt16(service.name.utf8.count), namespaceByteCount: UInt16(service.namespace.utf8.count),
-                    flags: service.isHeadless ? 1 : 0))
+                    flags: service.isHeadless ? 1 : 0, policy: try compiler.block(service.policy)))
         }
         compiler.index(records.map(\.hash))
         return try compiler.assemble(id, in: surroundings, records, ports, endpoints)
@@ -177,8 +177,16 @@ struct ShardCompiler {
         return reference
     }
 
+    /// Appends bytes at a place that 8 divides; the section itself begins at one.
+    mutating func appendBlock(_ body: (inout [UInt8]) -> Void) -> StringReference {
+        while strings.count % 8 != 0 { strings.append(0) }
+        let offset = strings.count
+        body(&strings)
+        return StringReference(offset: UInt32(offset), byteCount: UInt32(strings.count - offset))
+    }
+
     /// As `append`, but a text that is already there is used again.
-    private mutating func shared(_ text: String) -> StringReference {
+    mutating func shared(_ text: String) -> StringReference {
         if text.isEmpty { return StringReference() }
         if let reference = known[text] { return reference }
         let reference = append(text)

@@ -55,7 +55,7 @@ struct ShardSection {
 @usableFromInline
 struct ShardHeader {
     static let magic: UInt32 = 0x6873_6677  // "wfsh"
-    static let version: UInt16 = 2
+    static let version: UInt16 = 3
     /// Bytes before those that the checksum covers.
     static let checksumEnd = 24
 
@@ -105,6 +105,8 @@ struct ServiceRecord {
     @usableFromInline var namespaceByteCount: UInt16
     /// Bit 0: headless.
     @usableFromInline var flags: UInt32
+    /// A `PolicyRecord` and what belongs to it; empty: nobody wrote a policy.
+    @usableFromInline var policy: StringReference
 }
 
 @usableFromInline

@@ -82,6 +82,8 @@ public struct ShardView: @unchecked Sendable {
         for number in 0..<Int(header.a.count) {
             let service = base.load(fromByteOffset: Int(header.a.offset) + number * MemoryLayout<ServiceRecord>.stride, as: ServiceRecord.self)
             try check(service.host, header)
+            try check(service.policy, header)
+            try checkPolicy(service.policy, header)
             try check(service.ports, after: &ports, within: header.b, number: 2)
             guard Int(service.nameByteCount) + 1 + Int(service.namespaceByteCount) <= Int(service.host.byteCount)
             else { throw .outOfBounds(section: 4) }
@@ -142,7 +144,7 @@ public struct ShardView: @unchecked Sendable {
         }
     }
 
-    private func check(_ text: StringReference, _ header: ShardHeader) throws(SnapshotFault) {
+    func check(_ text: StringReference, _ header: ShardHeader) throws(SnapshotFault) {
         guard Int(text.offset) + Int(text.byteCount) <= Int(header.strings.count) else { throw .outOfBounds(section: 4) }
     }
 

@@ -7,11 +7,15 @@ public struct TrafficPolicy: Sendable, Equatable {
     public var retryBudgetPercent: UInt8 = 20
     /// … or this many a second, whichever is more.
     public var retryBudgetPerSecondMin: UInt16 = 3
+    /// For requests whose route says nothing about retries. Nil: only what nobody has seen is sent again.
+    public var retry: RetryRule?
 
     // MARK: Circuit breaking, over all workers of a node; 0: no limit
     public var connectionsMax: UInt32 = 0
     public var pendingRequestsMax: UInt32 = 0
     public var requestsInFlightMax: UInt32 = 0
+    /// The limit of requests in flight is found by their latency (the gradient of the best and the present one), below `requestsInFlightMax` if that is set.
+    public var adaptsConcurrency = false
 
     // MARK: Ejection of endpoints that fail
     /// Failures (5xx, gRPC UNAVAILABLE and the like, broken or refused connections) in a row; 0: never.
@@ -37,6 +41,18 @@ public struct TrafficPolicy: Sendable, Equatable {
 
     // MARK: Active health checks
     public var healthCheck: HealthCheck?
+
+    // MARK: At a request's head
+    /// All that apply must have a token.
+    public var rateLimits: [RateLimit] = []
+    /// The first that matches is injected.
+    public var faults: [FaultInjection] = []
+
+    // MARK: When nothing healthy is left
+    public var fallback: Fallback?
+
+    /// Requests of one session go to one endpoint, where no route says it otherwise (GEP-1619 by XBackendTrafficPolicy).
+    public var session: SessionRule?
 
     public init() {}
 
@@ -104,4 +120,91 @@ public struct HealthCheck: Sendable, Equatable {
         self.unhealthyAfter = unhealthyAfter
         self.healthyAfter = healthyAfter
     }
+}
+
+/// Requests that a limit or a fault is about. All of its parts must hold.
+public struct TrafficMatch: Sendable, Equatable {
+    /// `HTTPRoute shop/cart`: those that a rule of this route takes; empty: all that name the Service.
+    public var route: String
+    /// The rule's name, or its field (`spec.rules[2]`); empty: any of the route's.
+    public var rule: String
+    public var path: PathPattern
+    /// In upper case; nil: any.
+    public var method: String?
+    /// Exact values; an expression is none that this can say.
+    public var headers: [FieldEdits.Field]
+
+    public init(route: String = "", rule: String = "", path: PathPattern = .any, method: String? = nil, headers: [FieldEdits.Field] = []) {
+        self.route = route
+        self.rule = rule
+        self.path = path
+        self.method = method
+        self.headers = headers
+    }
+}
+
+/// A token bucket: so many requests in an interval, and as many at once as it holds. Exact over the workers of one node.
+public struct RateLimit: Sendable, Equatable {
+    /// Who shares a bucket.
+    public enum Key: UInt8, Sendable, CaseIterable {
+        /// All requests.
+        case everyone = 0
+        /// Those of one calling service account; of one address where nobody is proven.
+        case caller = 1
+        /// Those with the same value of the header `keyName`; those without it share one too.
+        case header = 2
+    }
+
+    public var requests: UInt32
+    public var intervalMilliseconds: UInt32
+    /// Tokens that a bucket holds.
+    public var burst: UInt32
+    public var key: Key
+    /// In lower case.
+    public var keyName: String
+    public var match: TrafficMatch
+
+    public init(
+        requests: UInt32, intervalMilliseconds: UInt32 = 1_000, burst: UInt32? = nil, key: Key = .everyone, keyName: String = "",
+        match: TrafficMatch = TrafficMatch()
+    ) {
+        self.requests = requests
+        self.intervalMilliseconds = intervalMilliseconds
+        self.burst = burst ?? requests
+        self.key = key
+        self.keyName = keyName
+        self.match = match
+    }
+}
+
+/// What goes wrong on purpose, for a share of the requests.
+public struct FaultInjection: Sendable, Equatable {
+    public var delayMilliseconds: UInt32
+    /// Of a million requests, those that are delayed.
+    public var delayPerMillion: UInt32
+    /// 0: the abort is a gRPC status.
+    public var abortStatus: UInt16
+    public var abortGRPCStatus: UInt8
+    /// Of a million requests, those that are answered instead of forwarded; drawn apart from the delay.
+    public var abortPerMillion: UInt32
+    public var match: TrafficMatch
+
+    public init(
+        delayMilliseconds: UInt32 = 0, delayPerMillion: UInt32 = 0, abortStatus: UInt16 = 0, abortGRPCStatus: UInt8 = 0, abortPerMillion: UInt32 = 0,
+        match: TrafficMatch = TrafficMatch()
+    ) {
+        self.delayMilliseconds = delayMilliseconds
+        self.delayPerMillion = delayPerMillion
+        self.abortStatus = abortStatus
+        self.abortGRPCStatus = abortGRPCStatus
+        self.abortPerMillion = abortPerMillion
+        self.match = match
+    }
+}
+
+/// What a client gets when no endpoint could be reached.
+public enum Fallback: Sendable, Equatable {
+    case reply(status: UInt16, contentType: String, body: String)
+    /// The ready endpoints of another Service's port.
+    case service(namespace: String, name: String, port: UInt16)
 }

@@ -23,8 +23,33 @@ enum SampleMesh {
                     namespace: "ns\(number % 10)", name: "s\(number)", addresses: [IPAddress(ipv4: 0x0a60_0000 + UInt32(number))],
                     ports: [ServicePort(name: "http", port: 80, protocolHint: .http1, endpoints: endpoints)]))
         }
+        for number in state.services.indices where number % 3 == 0 { state.services[number].policy = policy(number) }
         state.access = state.workloads.prefix(200).map { access(to: $0.uid) }
         return state
+    }
+
+    /// A policy that says something of everything; numbers give different ones.
+    static func policy(_ number: Int) -> TrafficPolicy {
+        var policy = TrafficPolicy()
+        policy.retryBudgetPercent = 30
+        policy.retry = RetryRule(statuses: [503, 429, 500, 599, 400], grpcStatuses: [14, 8], attempts: 2, backoffMilliseconds: 25)
+        policy.requestsInFlightMax = UInt32(number)
+        policy.adaptsConcurrency = true
+        policy.algorithm = BalancingAlgorithm.allCases[number % BalancingAlgorithm.allCases.count]
+        (policy.hashKey, policy.hashName) = (.header, "x-user")
+        policy.healthCheck = HealthCheck(kind: .http, path: "/healthz")
+        policy.rateLimits = (0..<number % 4).map { place in
+            RateLimit(
+                requests: 100, key: .header, keyName: "x-tenant",
+                match: TrafficMatch(route: "HTTPRoute shop/cart", path: .prefix("/v\(place)"), method: "GET", headers: [.init(name: "x-a", value: "b")]))
+        }
+        policy.faults = [
+            FaultInjection(delayMilliseconds: 5, delayPerMillion: 10_000, match: TrafficMatch(path: .exact("/slow"))),
+            FaultInjection(abortStatus: 503, abortPerMillion: 1, match: TrafficMatch(headers: [.init(name: "x-c", value: "d"), .init(name: "x-e", value: "")])),
+        ]
+        policy.fallback = number % 2 == 0 ? .reply(status: 200, contentType: "text/plain", body: "later") : .service(namespace: "shop", name: "spare", port: 80)
+        policy.session = SessionRule(usesCookie: true, name: "session", absoluteTimeoutSeconds: 60)
+        return policy
     }
 
     /// Rules of every step, with terms of every subject.

@@ -111,6 +111,7 @@ import Testing
                 _ = port.place(of: IPAddress(ipv4: 1), port: 1)
             }
             _ = service.port(numbered: 80)
+            sum &+= read(service.policy)
             _ = view.service(hash: service.hash, namespace: service.namespace, name: service.name)
         }
         for place in 0..<view.addressCount {
@@ -138,6 +139,32 @@ import Testing
             _ = view.accessRules(uid: rules.uid, hash: ShardHash.of(uid: rules.uid))
         }
         withExtendedLifetime(sum) {}
+    }
+
+    private func read(_ policy: PolicyView) -> Int {
+        var sum = touch(policy.hashName) &+ touch(policy.sessionName) &+ Int(policy.algorithm.rawValue) &+ Int(policy.hashKey.rawValue)
+        sum &+= Int(policy.locality.rawValue) &+ Int(policy.requestsInFlightMax)
+        if let check = policy.healthCheck { sum &+= touch(check.path) &+ Int(check.kind.rawValue) }
+        for place in 0..<policy.rateLimitCount {
+            let limit = policy.rateLimit(at: place)
+            sum &+= touch(limit.keyName) &+ Int(limit.key.rawValue) &+ read(limit.match)
+        }
+        for place in 0..<policy.faultCount { sum &+= read(policy.fault(at: place).match) }
+        switch policy.fallback {
+        case .reply(_, let type, let body): sum &+= touch(type) &+ touch(body)
+        case .service(let namespace, let name, _): sum &+= touch(namespace) &+ touch(name)
+        case nil: break
+        }
+        return sum
+    }
+
+    private func read(_ match: TrafficMatchView) -> Int {
+        var sum = touch(match.route) &+ touch(match.rule) &+ touch(match.method) &+ (withBytes("/v1/x") { match.takes(path: $0) } ? 1 : 0)
+        for place in 0..<match.conditionCount {
+            let condition = match.condition(at: place)
+            sum &+= touch(condition.name) &+ touch(condition.value)
+        }
+        return sum
     }
 
     private func touch(_ bytes: UnsafeRawBufferPointer) -> Int { bytes.reduce(0) { $0 &+ Int($1) } }

@@ -7,7 +7,12 @@ import Testing
     /// Records are bytes shared by two processes: no padding, fixed sizes.
     @Test func recordsHaveTheirSizes() {
         #expect(MemoryLayout<ShardHeader>.stride == 72)
-        #expect(MemoryLayout<ServiceRecord>.stride == 32)
+        #expect(MemoryLayout<ServiceRecord>.stride == 40)
+        #expect(MemoryLayout<PolicyRecord>.stride == 152)
+        #expect(MemoryLayout<MatchRecord>.stride == 48)
+        #expect(MemoryLayout<RateLimitRecord>.stride == 88)
+        #expect(MemoryLayout<FaultRecord>.stride == 64)
+        #expect(MemoryLayout<ConditionRecord>.stride == 16)
         #expect(MemoryLayout<PortRecord>.stride == 24)
         #expect(MemoryLayout<EndpointRecord>.stride == 24)
         #expect(MemoryLayout<AddressRecord>.stride == 32)
