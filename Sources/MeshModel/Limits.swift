@@ -36,6 +36,13 @@ public enum Limits {
     /// What a full bucket may stand for: a day. Longer ones would remember more than a restart does.
     public static let burstNanosecondsMax: UInt64 = 86_400_000_000_000
 
+    // MARK: Balancing
+
+    /// With more ready endpoints than this, a node's callers use some of them: connections would otherwise grow with callers times endpoints.
+    public static let apertureAboveEndpoints = 1_000
+    /// So many; at 250 the busiest of them has hardly more than its share (two choices), and a tenth of them may fail unnoticed.
+    public static let apertureEndpoints = 250
+
     // MARK: What one pod may take of one worker: a budget for the whole proxy would be a count that all workers write
 
     /// Connections of one pod, to its clients and to its endpoints. 10,000 idle ones are a supported case (S6), with as much again

@@ -154,6 +154,9 @@ public struct Endpoint: Sendable, Equatable {
     public var isTerminating: Bool
     public var zone: String
     public var nodeName: String
+    /// The zones and nodes whose callers should prefer it (`hints` of its slice); empty: nobody said.
+    public var zoneHints: [String] = []
+    public var nodeHints: [String] = []
     /// The `uid` of the workload behind it, when the slice names its pod.
     public var workloadUID: String?
 

@@ -68,6 +68,12 @@ public struct PortView: @unchecked Sendable {
     @inlinable public var endpointCount: Int { Int(record.pointee.endpoints.count) }
     /// Endpoints 0 ..< `readyCount` take requests.
     @inlinable public var readyCount: Int { Int(record.pointee.readyCount) }
+    /// Endpoints 0 ..< `firstTierCount` are preferred; all that are ready where nothing was said about places.
+    @inlinable public var firstTierCount: Int { Int(record.pointee.firstTierCount) }
+    /// Next come so many of the second tier; the other ready ones are of the third.
+    @inlinable public var secondTierCount: Int { Int(record.pointee.secondTierCount) }
+    /// Its place among all ports of the shard.
+    @inlinable public var placeInShard: Int { record - shard.records(shard.header.pointee.b, of: PortRecord.self) }
     /// The number, within the shard, of this port's first endpoint.
     @inlinable public var firstEndpoint: Int { Int(record.pointee.endpoints.start) }
 
@@ -78,9 +84,11 @@ public struct PortView: @unchecked Sendable {
         return EndpointView(record: shard.records(shard.header.pointee.c, of: EndpointRecord.self) + firstEndpoint + place)
     }
 
-    /// The place of the endpoint with an address and port; binary search in the ready part, then in the rest.
+    /// The place of the endpoint with an address and port; binary search in each tier of the ready part, then in the rest.
     public func place(of address: IPAddress, port: UInt16) -> Int? {
-        search(0..<readyCount, address, port) ?? search(readyCount..<endpointCount, address, port)
+        let second = firstTierCount + secondTierCount
+        return search(0..<firstTierCount, address, port) ?? search(firstTierCount..<second, address, port)
+            ?? search(second..<readyCount, address, port) ?? search(readyCount..<endpointCount, address, port)
     }
 
     private func search(_ part: Range<Int>, _ address: IPAddress, _ port: UInt16) -> Int? {

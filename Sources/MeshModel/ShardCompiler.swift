@@ -18,12 +18,13 @@ struct ShardCompiler {
             previous = service
             let portsStart = ports.count
             for port in service.ports {
-                let (sorted, readyCount) = sortedEndpoints(port, in: surroundings)
+                let sorted = PortEndpoints(of: port, under: service.policy, in: surroundings)
                 ports.append(
                     PortRecord(
-                        name: compiler.shared(port.name), endpoints: RecordRange(start: UInt32(endpoints.count), count: UInt32(sorted.count)),
-                        readyCount: UInt32(readyCount), port: port.port, protocolHint: port.protocolHint.rawValue))
-                endpoints += sorted
+                        name: compiler.shared(port.name), endpoints: RecordRange(start: UInt32(endpoints.count), count: UInt32(sorted.records.count)),
+                        readyCount: UInt32(sorted.readyCount), port: port.port, protocolHint: port.protocolHint.rawValue,
+                        firstTierCount: UInt32(sorted.firstTierCount), secondTierCount: UInt32(sorted.secondTierCount)))
+                endpoints += sorted.records
             }
             let host = "\(service.name).\(service.namespace).svc.\(surroundings.clusterDomain)"
             guard host.utf8.count <= Limits.hostBytesMax else { throw .limit("hostBytesMax") }
@@ -36,46 +37,6 @@ struct ShardCompiler {
         }
         compiler.index(records.map(\.hash))
         return try compiler.assemble(id, in: surroundings, records, ports, endpoints)
-    }
-
-    /// Ready endpoints, then the others, each part by address and port; an address told twice counts once, ready if it was once.
-    private static func sortedEndpoints(_ port: ServicePort, in surroundings: Surroundings) -> ([EndpointRecord], readyCount: Int) {
-        var ready: [EndpointRecord] = []
-        var others: [EndpointRecord] = []
-        for endpoint in port.endpoints {
-            var flags: UInt16 = 0
-            if endpoint.isReady && !endpoint.isTerminating { flags |= EndpointRecord.isReady }
-            if endpoint.isTerminating { flags |= EndpointRecord.isTerminating }
-            if !endpoint.nodeName.isEmpty && endpoint.nodeName == surroundings.nodeName { flags |= EndpointRecord.isSameNode }
-            if !endpoint.zone.isEmpty && endpoint.zone == surroundings.zone { flags |= EndpointRecord.isSameZone }
-            let record = EndpointRecord(address: endpoint.address, port: endpoint.port, flags: flags)
-            if flags & EndpointRecord.isReady != 0 { ready.append(record) } else { others.append(record) }
-        }
-        if ready.count + others.count > 1 {
-            ready = unique(ready)
-            let places = Set(ready.map(Place.init))
-            others = unique(others.filter { !places.contains(Place($0)) })
-        }
-        return (ready + others, ready.count)
-    }
-
-    private struct Place: Hashable {
-        let address: IPAddress
-        let port: UInt16
-        init(_ record: EndpointRecord) {
-            address = record.address
-            port = record.port
-        }
-    }
-
-    private static func unique(_ records: [EndpointRecord]) -> [EndpointRecord] {
-        var result: [EndpointRecord] = []
-        result.reserveCapacity(records.count)
-        for record in records.sorted(by: { ($0.address, $0.port) < ($1.address, $1.port) })
-        where result.last.map(Place.init) != Place(record) {
-            result.append(record)
-        }
-        return result
     }
 
     // MARK: Addresses

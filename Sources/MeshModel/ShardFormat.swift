@@ -112,12 +112,15 @@ struct ServiceRecord {
 @usableFromInline
 struct PortRecord {
     @usableFromInline var name: StringReference
-    /// Ready endpoints first, each part sorted by address and port.
+    /// Ready endpoints first, by tier; each part sorted by address and port.
     @usableFromInline var endpoints: RecordRange
     @usableFromInline var readyCount: UInt32
     @usableFromInline var port: UInt16
     @usableFromInline var protocolHint: UInt8
     @usableFromInline var zero: UInt8 = 0
+    /// Ready endpoints of the first tier, and of the second; the others are of the third.
+    @usableFromInline var firstTierCount: UInt32
+    @usableFromInline var secondTierCount: UInt32
 }
 
 @usableFromInline
@@ -128,6 +131,8 @@ struct EndpointRecord {
     @usableFromInline var zero: UInt32 = 0
 
     @usableFromInline static let isReady: UInt16 = 1, isTerminating: UInt16 = 2, isSameNode: UInt16 = 4, isSameZone: UInt16 = 8
+    /// What a preference goes by: the slices' hints where there are any, else the place itself.
+    @usableFromInline static let isForNode: UInt16 = 16, isForZone: UInt16 = 32
 }
 
 @usableFromInline

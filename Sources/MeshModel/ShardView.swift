@@ -92,7 +92,8 @@ public struct ShardView: @unchecked Sendable {
             let port = base.load(fromByteOffset: Int(header.b.offset) + number * MemoryLayout<PortRecord>.stride, as: PortRecord.self)
             try check(port.name, header)
             try check(port.endpoints, after: &endpoints, within: header.c, number: 3)
-            guard port.readyCount <= port.endpoints.count, ProtocolHint(rawValue: port.protocolHint) != nil
+            guard port.readyCount <= port.endpoints.count, ProtocolHint(rawValue: port.protocolHint) != nil,
+                Int(port.firstTierCount) + Int(port.secondTierCount) <= Int(port.readyCount)
             else { throw .outOfBounds(section: 2) }
         }
     }

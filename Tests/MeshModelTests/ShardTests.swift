@@ -13,7 +13,7 @@ import Testing
         #expect(MemoryLayout<RateLimitRecord>.stride == 88)
         #expect(MemoryLayout<FaultRecord>.stride == 64)
         #expect(MemoryLayout<ConditionRecord>.stride == 16)
-        #expect(MemoryLayout<PortRecord>.stride == 24)
+        #expect(MemoryLayout<PortRecord>.stride == 32)
         #expect(MemoryLayout<EndpointRecord>.stride == 24)
         #expect(MemoryLayout<AddressRecord>.stride == 32)
         #expect(MemoryLayout<ServiceReferenceRecord>.stride == 24)
