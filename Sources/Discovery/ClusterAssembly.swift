@@ -12,6 +12,8 @@ struct ClusterAssembly {
     private var pods: [(PodObject, HeldObject)] = []
     private var services: [(ServiceObject, HeldObject)] = []
     private var policies: [(AccessPolicyObject, HeldObject)] = []
+    private var routes: [(RouteObject, HeldObject)] = []
+    private var grants: [ReferenceGrantObject] = []
     private var slices: [ObjectKey: [EndpointSliceObject]] = [:]
 
     static func view(of held: [ObjectKey: HeldObject], nodeName: String, trustDomain: String) -> ClusterView {
@@ -30,6 +32,8 @@ struct ClusterAssembly {
             case .pod(let object): pods.append((object, entry))
             case .service(let object): services.append((object, entry))
             case .accessPolicy(let object): policies.append((object, entry))
+            case .route(let object): routes.append((object, entry))
+            case .referenceGrant(let object): grants.append(object)
             case .endpointSlice(let object):
                 slices[ObjectKey(kind: .service, namespace: object.metadata.namespace, name: object.serviceName), default: []].append(object)
             }
@@ -40,13 +44,19 @@ struct ClusterAssembly {
         let workloads = workloads()
         let services = meshServices(workloads)
         let access = accessBook(workloads, services)
+        var routing = RouteAssembly(
+            routes, grants: grants, services: services,
+            externalNames: Set(self.services.filter(\.0.isExternalName).map { ServiceKey(namespace: $0.0.metadata.namespace, name: $0.0.metadata.name) }))
+        let routeStatuses = routing.statuses()
         let state = MeshState(
             nodeName: nodeName, zone: nodes[nodeName]?.zone ?? "", trustDomain: trustDomain,
             workloads: workloads,
             services: services,
             namespaces: namespaces.values.map(settings).sorted { $0.name < $1.name },
-            access: access.isEmpty ? [] : workloads.filter { $0.nodeName == nodeName && $0.isMeshed }.map(access.access))
-        return ClusterView(state: state, access: access, pods: nodePods(workloads), faults: faults, notes: notes)
+            access: access.isEmpty ? [] : workloads.filter { $0.nodeName == nodeName && $0.isMeshed }.map(access.access),
+            routes: routing.serviceRoutes())
+        return ClusterView(
+            state: state, access: access, routes: routeStatuses, pods: nodePods(workloads), faults: faults + routing.faults, notes: notes + routing.notes)
     }
 
     private func settings(_ namespace: NamespaceObject) -> NamespaceSettings {

@@ -6,6 +6,8 @@ enum ClusterObject: Sendable, Hashable, Codable {
     case endpointSlice(EndpointSliceObject)
     case pod(PodObject)
     case accessPolicy(AccessPolicyObject)
+    case route(RouteObject)
+    case referenceGrant(ReferenceGrantObject)
 
     init(_ kind: ObjectKind, _ metadata: ObjectMetadata, reading object: ObjectReader) {
         self =
@@ -16,7 +18,17 @@ enum ClusterObject: Sendable, Hashable, Codable {
             case .endpointSlice: .endpointSlice(EndpointSliceObject(metadata, reading: object))
             case .pod: .pod(PodObject(metadata, reading: object))
             case .accessPolicy: .accessPolicy(AccessPolicyObject(metadata, reading: object))
+            case .httpRoute, .grpcRoute: .route(RouteObject(kind, metadata, reading: object))
+            case .referenceGrant: .referenceGrant(ReferenceGrantObject(metadata, reading: object))
             }
+    }
+
+    /// What is wrong with parts of the object, while the rest of it can be in force.
+    var partialFaults: [Fault] {
+        switch self {
+        case .route(let route): route.problems.map { $0.fault.with(route.isRejected ? .leftOut : .restInForce) }
+        case .namespace, .node, .service, .endpointSlice, .pod, .accessPolicy, .referenceGrant: []
+        }
     }
 }
 
@@ -25,4 +37,6 @@ struct HeldObject: Sendable, Hashable, Codable {
     var object: ClusterObject
     var file: String
     var line: Int
+    /// What is wrong with a newer version of the object, for whose sake this one stays; nil when this is the newest.
+    var newerFaults: [Fault]?
 }

@@ -6,6 +6,8 @@ public struct ClusterView: Sendable, Equatable {
     public var state: MeshState
     /// All access policies, for whoever asks about workloads of other nodes too.
     public var access: AccessBook
+    /// All routes in force, and the conditions of each.
+    public var routes: [RouteStatus]
     /// The pods of this node, and what Weft does about each.
     public var pods: [NodePod]
     /// What is wrong with the configuration, sorted by file and line.

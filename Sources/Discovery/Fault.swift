@@ -13,7 +13,7 @@ public struct Fault: Error, Sendable, Hashable, Codable {
     public var reason: String
     /// What to do about it.
     public var remedy: String
-    /// What is in force instead of the faulty object.
+    /// What is in force in spite of it.
     public var consequence: Consequence
 
     /// What the mesh does in place of what it could not read.
@@ -22,6 +22,8 @@ public struct Fault: Error, Sendable, Hashable, Codable {
         case previousKept
         /// There was no earlier version, so the object is left out.
         case leftOut
+        /// The object is in force, but for the part that the fault is about.
+        case restInForce
     }
 
     public init(

@@ -75,7 +75,7 @@ struct ManifestFile: Sendable {
 
     private mutating func read(_ item: ObjectReader, kind: String, apiVersion: String) {
         let log = FaultLog(file: name)
-        guard let known = ObjectKind(rawValue: kind), Self.group(apiVersion) == Self.group(known.apiVersion) else {
+        guard let known = ObjectKind(rawValue: kind), Self.group(apiVersion) == Self.group(known.apiVersions[0]) else {
             notes.append(Note(file: name, line: item.line, text: "\(kind) (\(apiVersion)) is none of the kinds that Weft reads"))
             return
         }
@@ -86,8 +86,8 @@ struct ManifestFile: Sendable {
         }
         let key = ObjectKey(kind: known, namespace: metadata.namespace, name: metadata.name)
         log.identify(as: key.description)
-        if apiVersion != known.apiVersion {
-            object.fault("apiVersion", "\(apiVersion) is not a version that Weft reads", remedy: "write \(known.apiVersion)")
+        if !known.apiVersions.contains(apiVersion) {
+            object.fault("apiVersion", "\(apiVersion) is not a version that Weft reads", remedy: "write \(known.apiVersions[0])")
         }
         let read = ClusterObject(known, metadata, reading: object)
         documents.append(Document(key: key, line: item.line, object: log.faults.isEmpty ? read : nil, faults: log.faults))

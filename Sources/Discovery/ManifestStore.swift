@@ -2,6 +2,7 @@
 /// before:
 ///
 /// - A faulty object leaves its last good version in force; one that never was right is left out.
+/// - Of an object that is faulty in parts (a rule of a route) the good parts are in force, if there is no earlier version without a fault.
 /// - An object defined twice is a fault of the definitions, so the last good version stays, whichever file it was in.
 /// - A file that cannot be read, or does not say which objects it holds, keeps all it held.
 /// - An object that no file mentions any more is gone.
@@ -22,10 +23,20 @@ struct ManifestStore: Sendable {
             let previous = held[key]
             let consequence: Fault.Consequence = previous == nil ? .leftOut : .previousKept
             if places.count == 1, let object = places[0].document.object {
-                next[key] = HeldObject(object: object, file: places[0].file, line: places[0].document.line)
+                let partial = object.partialFaults
+                if partial.isEmpty || previous.map({ $0.object.partialFaults.isEmpty }) != true {
+                    next[key] = HeldObject(object: object, file: places[0].file, line: places[0].document.line)
+                    faults += partial
+                    continue
+                }
+                // Half of a new version would take away what the last one does well.
+                next[key] = previous
+                next[key]?.newerFaults = partial.map { $0.with(.previousKept) }
+                faults += partial.map { $0.with(.previousKept) }
                 continue
             }
             next[key] = previous
+            next[key]?.newerFaults = places.flatMap(\.document.faults).map { $0.with(.previousKept) }
             for place in places {
                 faults += place.document.faults.map { $0.with(consequence) }
             }

@@ -33,7 +33,7 @@ struct ObjectReader {
     }
 
     /// The same mapping, reporting elsewhere: an item of a list has faults of its own.
-    func logging(to log: FaultLog) -> ObjectReader { ObjectReader(path: "", line: line, log: log, fields: fields) }
+    func logging(to log: FaultLog, at path: String = "") -> ObjectReader { ObjectReader(path: path, line: line, log: log, fields: fields) }
 
     /// The path of a field of this mapping, as error messages show it.
     func pathOf(_ field: String) -> String {

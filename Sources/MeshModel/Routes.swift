@@ -50,7 +50,7 @@ public struct RouteMatch: Sendable, Equatable {
 }
 
 /// The host a request asks for, compared without its port and without regard to case.
-public enum HostPattern: Sendable, Equatable {
+public enum HostPattern: Sendable, Hashable, Codable {
     case any
     /// In lower case.
     case exact(String)
@@ -59,7 +59,7 @@ public enum HostPattern: Sendable, Equatable {
 }
 
 /// The path a request asks for, normalised, without its query.
-public enum PathPattern: Sendable, Equatable {
+public enum PathPattern: Sendable, Hashable, Codable {
     case any
     case exact(String)
     /// Whole path elements: `/foo` takes `/foo`, `/foo/` and `/foo/bar`, not `/foobar`. Without a slash at the end.
@@ -69,7 +69,7 @@ public enum PathPattern: Sendable, Equatable {
 }
 
 /// A header field or query parameter.
-public struct FieldPattern: Sendable, Equatable {
+public struct FieldPattern: Sendable, Hashable, Codable {
     /// A header's in lower case.
     public var name: String
     public var value: ValuePattern
@@ -81,7 +81,7 @@ public struct FieldPattern: Sendable, Equatable {
 }
 
 /// A value compared, with regard to case.
-public enum ValuePattern: Sendable, Equatable {
+public enum ValuePattern: Sendable, Hashable, Codable {
     case exact(String)
     /// The whole value must match.
     case expression(String)
@@ -157,8 +157,8 @@ public enum BackendTarget: Sendable, Equatable {
 }
 
 /// Changes to the header fields of a message: what is set or removed first, then what is added (names in lower case, each in one list only).
-public struct FieldEdits: Sendable, Equatable {
-    public struct Field: Sendable, Equatable {
+public struct FieldEdits: Sendable, Hashable, Codable {
+    public struct Field: Sendable, Hashable, Codable {
         public var name: String
         public var value: String
 
@@ -182,14 +182,14 @@ public struct FieldEdits: Sendable, Equatable {
 }
 
 /// A new path, or a new beginning of it.
-public enum PathEdit: Sendable, Equatable {
+public enum PathEdit: Sendable, Hashable, Codable {
     case full(String)
     /// In place of the prefix that has matched.
     case prefix(String)
 }
 
 /// The answer that sends the client elsewhere. What is not said stays as it was asked for.
-public struct RequestRedirect: Sendable, Equatable {
+public struct RequestRedirect: Sendable, Hashable, Codable {
     public var scheme: String?
     public var hostname: String?
     public var path: PathEdit?
@@ -207,7 +207,7 @@ public struct RequestRedirect: Sendable, Equatable {
 }
 
 /// What the backend sees instead of what was asked for.
-public struct URLRewrite: Sendable, Equatable {
+public struct URLRewrite: Sendable, Hashable, Codable {
     public var hostname: String?
     public var path: PathEdit?
 
@@ -232,7 +232,7 @@ public struct RequestMirror: Sendable, Equatable {
 }
 
 /// Cross-origin requests that browsers may make (Fetch standard, 3.2).
-public struct CORSRule: Sendable, Equatable {
+public struct CORSRule: Sendable, Hashable, Codable {
     /// `*`, or `scheme://host[:port]` with `*` as a label in front at most.
     public var origins: [String]
     public var methods: [String]
@@ -255,7 +255,7 @@ public struct CORSRule: Sendable, Equatable {
 }
 
 /// How long things may take (GEP-1742). Nil: the mesh's own limits; 0: no limit.
-public struct RouteTimeouts: Sendable, Equatable {
+public struct RouteTimeouts: Sendable, Hashable, Codable {
     /// From the request's head to the end of its reply, retries included.
     public var requestMilliseconds: UInt32?
     /// One attempt at a backend, to the end of its reply.
@@ -268,7 +268,7 @@ public struct RouteTimeouts: Sendable, Equatable {
 }
 
 /// When a request is sent once more (GEP-1731). Within the Service's retry budget, and never after a reply has begun.
-public struct RetryRule: Sendable, Equatable {
+public struct RetryRule: Sendable, Hashable, Codable {
     /// Statuses of a reply that call for another attempt.
     public var statuses: [UInt16]
     /// Statuses of a gRPC call that do so, where it ends with its head.
@@ -287,7 +287,7 @@ public struct RetryRule: Sendable, Equatable {
 }
 
 /// Requests of one session go to one endpoint (GEP-1619).
-public struct SessionRule: Sendable, Equatable {
+public struct SessionRule: Sendable, Hashable, Codable {
     public var usesCookie: Bool
     /// Of the cookie or header.
     public var name: String

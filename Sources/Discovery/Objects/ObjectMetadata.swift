@@ -6,13 +6,19 @@ public enum ObjectKind: String, Sendable, Hashable, Codable, CaseIterable {
     case endpointSlice = "EndpointSlice"
     case pod = "Pod"
     case accessPolicy = "AccessPolicy"
+    case httpRoute = "HTTPRoute"
+    case grpcRoute = "GRPCRoute"
+    case referenceGrant = "ReferenceGrant"
 
-    /// The only version of the kind that Weft reads.
-    var apiVersion: String {
+    /// The versions of the kind that Weft reads, which say the same; the first is the one to write.
+    var apiVersions: [String] {
         switch self {
-        case .endpointSlice: "discovery.k8s.io/v1"
-        case .accessPolicy: "weft.mesh/v1alpha1"
-        case .namespace, .node, .service, .pod: "v1"
+        case .endpointSlice: ["discovery.k8s.io/v1"]
+        case .accessPolicy: ["weft.mesh/v1alpha1"]
+        case .httpRoute: ["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"]
+        case .grpcRoute: ["gateway.networking.k8s.io/v1"]
+        case .referenceGrant: ["gateway.networking.k8s.io/v1beta1", "gateway.networking.k8s.io/v1"]
+        case .namespace, .node, .service, .pod: ["v1"]
         }
     }
     /// Whether objects of the kind live in a namespace.
@@ -59,6 +65,10 @@ struct ObjectMetadata: Sendable, Hashable, Codable {
     var annotations: [String: String]
     /// The owner that controls the object (`controller: true`), or its only owner.
     var owner: Owner?
+    /// `creationTimestamp`, RFC 3339 in UTC as the API server writes it, so that older is less; nil in manifests written by hand.
+    var createdAt: String?
+    /// Counts the versions of the object's intent; nil in manifests written by hand.
+    var generation: Int?
 
     struct Owner: Sendable, Hashable, Codable {
         var kind: String
@@ -81,7 +91,14 @@ struct ObjectMetadata: Sendable, Hashable, Codable {
         labels = metadata.stringMap("labels")
         annotations = metadata.stringMap("annotations")
         owner = Self.owner(of: metadata)
+        createdAt = metadata.string("creationTimestamp").flatMap { $0.isEmpty ? nil : $0 }
+        if let createdAt, createdAt.wholeMatch(of: Self.timestamp) == nil {
+            metadata.fault("creationTimestamp", "“\(createdAt.prefix(64))” is no time", remedy: "write it as the API server does, 2026-01-31T12:00:00Z, or leave it out")
+        }
+        generation = metadata.integer("generation", in: 0...Int.max, called: "a generation")
     }
+
+    private static var timestamp: Regex<Substring> { /[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z/ }
 
     private static func owner(of metadata: ObjectReader) -> Owner? {
         let references = metadata.objects("ownerReferences")
