@@ -309,7 +309,7 @@ actor ControlPlane {
             processes: processes, generations: generations,
             configuration: Status.Configuration(
                 directory: configuration.manifests, ageSeconds: Self.seconds(since: changedAt), faults: view?.faults ?? [], notes: view?.notes ?? []),
-            pods: pods, policies: policies, services: (view?.state.services ?? []).map(Status.Service.init), protocols: protocols,
+            pods: pods, policies: policies, routes: view?.routes ?? [], services: (view?.state.services ?? []).map(Status.Service.init), protocols: protocols,
             kubeletCgroup: hello?.kubeletCgroup ?? "", verdicts: verdicts)
     }
 

@@ -14,6 +14,8 @@ public struct Status: Codable, Sendable, Equatable {
     public var pods: [Pod]
     /// Access policies in force; absent where the agent that was asked knows none.
     public var policies: [Policy]?
+    /// Routes in force with their conditions, as `status.parents` of the Gateway API; absent where the agent that was asked knows none.
+    public var routes: [RouteStatus]?
     public var services: [Service]
     /// What connections were taken for, sorted by service and port.
     public var protocols: [ProtocolDecision]

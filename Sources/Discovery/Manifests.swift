@@ -77,6 +77,8 @@ public enum ManifestCheck {
     public struct Report: Sendable {
         public var faults: [Fault]
         public var notes: [Note]
+        /// Every route that could be read, and its conditions.
+        public var routes: [RouteStatus]
         /// Objects that Weft reads and found right.
         public var objectCount: Int
     }
@@ -96,7 +98,7 @@ public enum ManifestCheck {
         var store = ManifestStore()
         let faults = store.replace(with: files)
         let view = ClusterAssembly.view(of: store.held, nodeName: "", trustDomain: trustDomain)
-        return Report(faults: (faults + view.faults).sorted(), notes: files.flatMap(\.notes) + view.notes, objectCount: store.held.count)
+        return Report(faults: (faults + view.faults).sorted(), notes: files.flatMap(\.notes) + view.notes, routes: view.routes, objectCount: store.held.count)
     }
 
     private static func file(_ name: String, _ content: DirectoryReading.File) -> ManifestFile {

@@ -11,8 +11,8 @@ struct CheckCommand: ParsableCommand {
         commandName: "check",
         abstract: "Check Kubernetes manifests as Weft would read them.",
         discussion: """
-            Takes all files and directories together, as one configuration. Prints one line per fault, file:line: object: field: reason; \
-            exits with 1 if there is any.
+            Takes all files and directories together, as one configuration. Prints one line per fault, file:line: object: field: reason; remedy, \
+            then the conditions of each route at each of its parents; exits with 1 if there is any fault.
             """)
 
     @Argument(help: ArgumentHelp("Manifests, or directories of them.", valueName: "files"))
@@ -25,6 +25,7 @@ struct CheckCommand: ParsableCommand {
         let report = ManifestCheck.check(paths: paths)
         for fault in report.faults { print(fault) }
         if notes { for note in report.notes { print(note) } }
+        for route in report.routes where !route.parents.isEmpty { print(route) }
         if !report.faults.isEmpty { throw ExitCode.failure }
         print("\(report.objectCount) objects, no faults")
     }

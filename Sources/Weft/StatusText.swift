@@ -32,6 +32,7 @@ enum StatusText {
                 ["\(policy.namespace)/\(policy.name)", policy.strength, policy.action.isEmpty ? "-" : policy.action, policy.mode, "\(policy.rules)", "\(policy.podsHere)"]
             })
         }
+        if let routes = status.routes, !routes.isEmpty { text += self.routes(routes) }
         text += section("services", ["SERVICE", "ADDRESSES", "PORT", "PROTOCOL", "READY"], status.services.flatMap { service in
             let name = "\(service.namespace)/\(service.name)"
             let addresses = service.isHeadless ? "headless" : list(service.addresses)
@@ -60,7 +61,11 @@ enum StatusText {
         text += configuration.faults.isEmpty ? "no faults\n" : "\(configuration.faults.count) faults\n"
         for fault in configuration.faults {
             text += "  \(fault)\n"
-            text += fault.consequence == .previousKept ? "    (the last good version stays in force)\n" : "    (left out)\n"
+            switch fault.consequence {
+            case .previousKept: text += "    (the last good version stays in force)\n"
+            case .leftOut: text += "    (left out)\n"
+            case .restInForce: text += "    (the rest of the object is in force)\n"
+            }
         }
         for note in configuration.notes { text += "  note: \(note)\n" }
         return text
@@ -78,6 +83,19 @@ enum StatusText {
         text += identities.reason.isEmpty ? "\n" : ": \(identities.reason)\n"
         text += "  trust bundle: generation \(identities.bundleGeneration), \(identities.roots.count) roots of \(identities.trustDomain)\n"
         return text
+    }
+
+    private static func routes(_ routes: [RouteStatus]) -> String {
+        section("routes", ["ROUTE", "PARENT", "ACCEPTED", "REFS", "WHY"], routes.flatMap { route in
+            route.parents.map { parent in
+                func word(_ type: RouteCondition.Kind) -> String { parent.conditions.first { $0.type == type }?.status.rawValue ?? "-" }
+                let trouble = parent.conditions.filter(\.isTrouble).map { "\($0.reason.rawValue): \($0.message)" }
+                return [
+                    "\(route.kind) \(route.namespace)/\(route.name)", "\(parent.parentRef)", word(.accepted), word(.resolvedRefs),
+                    trouble.isEmpty ? "-" : trouble.joined(separator: "; "),
+                ]
+            }
+        })
     }
 
     private static func time(_ seconds: Int64) -> String {

@@ -76,3 +76,21 @@ public struct RouteCondition: Sendable, Hashable, Codable {
     /// Something that the route's author did not want.
     public var isTrouble: Bool { type == .partiallyInvalid || status == .isFalse }
 }
+
+extension RouteCondition: CustomStringConvertible {
+    /// `Accepted=True`, `ResolvedRefs=False (BackendNotFound: …)`
+    public var description: String {
+        let head = "\(type.rawValue)=\(status.rawValue)"
+        guard isTrouble else { return head }
+        return "\(head) (\([reason.rawValue, message].filter { !$0.isEmpty }.joined(separator: ": ")))"
+    }
+}
+
+extension RouteStatus: CustomStringConvertible {
+    /// A line for each parent: `HTTPRoute shop/cart at Service shop/cart port 80: Accepted=True, ResolvedRefs=True`.
+    public var description: String {
+        parents.map { parent in
+            "\(kind) \(namespace)/\(name) at \(parent.parentRef): \(parent.conditions.map(\.description).joined(separator: ", "))"
+        }.joined(separator: "\n")
+    }
+}
