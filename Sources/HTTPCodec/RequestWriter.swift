@@ -13,6 +13,8 @@ public struct RequestForwarding {
     public var isSecure: Bool
     /// Chance for a new `x-request-id` and `traceparent`; the trace takes the request id's 128 bits, so that one finds the other.
     public var random: (UInt64, UInt64, UInt64)
+    /// To the proxy at the other end, which knows that chance and makes from it what is missing: neither field is sent.
+    public var peerKnowsChance = false
     /// The upstream is told that the connection ends with this exchange.
     public var closesUpstream: Bool
     /// `Upgrade` is forwarded, and `parseResponse(mayUpgrade:)` must be told so. Never for `h2c`: its tunnel would carry

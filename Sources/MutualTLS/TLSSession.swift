@@ -109,6 +109,18 @@ public struct TLSSession: ~Copyable {
     /// The alert (RFC 8446, 6) by which the peer has refused us, when that is the fault.
     public var peerAlert: UInt8 { record.pointee.alert }
 
+    /// 24 bytes that both ends know and no other session has: of the two hellos, so no secret.
+    public var sharedChance: (UInt64, UInt64, UInt64) {
+        var words = InlineArray<6, UInt64>(repeating: 0)
+        let ssl = record.pointee.ssl
+        withUnsafeMutableBytes(of: &words) { room in
+            let bytes = room.assumingMemoryBound(to: UInt8.self).baseAddress!
+            SSL_get_client_random(ssl, bytes, 24)
+            SSL_get_server_random(ssl, bytes + 24, 24)
+        }
+        return (words[0] ^ words[3], words[1] ^ words[4], words[2] ^ words[5])
+    }
+
     /// Of the credentials it began with.
     public var identity: UInt32 { record.pointee.credentials.identity }
     public var generation: UInt64 { record.pointee.credentials.generation }

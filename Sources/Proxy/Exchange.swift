@@ -96,6 +96,8 @@ struct Exchange: ~Copyable {
     var early = ByteQueue(capacityMax: WorkerSizes.outputBytesMax)
     /// Chance for the identifiers that the request gets: every attempt shows the same.
     var chance: (UInt64, UInt64, UInt64) = (0, 0, 0)
+    /// An attempt has been made with it.
+    var chanceIsShown = false
     /// What waits for the upstream to be connected.
     var unsent = ByteQueue(capacityMax: WorkerSizes.outputBytesMax)
     /// Memory of what waits, charged to the pod.

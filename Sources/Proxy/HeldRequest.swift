@@ -102,7 +102,7 @@ extension Worker {
     }
 
     /// What the request says beyond what came, as texts on the stack.
-    func forwarding<Result>(_ exchange: ExchangePlace, _ body: (RequestForwarding) -> Result) -> Result {
+    func forwarding<Result>(_ exchange: ExchangePlace, peerKnowsChance: Bool = false, _ body: (RequestForwarding) -> Result) -> Result {
         let connection = connections.at(exchange.pointee.downstream)
         var peerText = AddressText()
         var destinationText = AddressText()
@@ -112,6 +112,7 @@ extension Worker {
             destinationText.withBytes { destination in
                 var forwarding = RequestForwarding(
                     peerAddress: peer, destination: destination, random: exchange.pointee.chance, keepsUpgrade: exchange.pointee.asksForUpgrade)
+                forwarding.peerKnowsChance = peerKnowsChance
                 if connection.pointee.caller != nobody { forwarding.clientCertificate = callers.at(connection.pointee.caller).pointee.forwarded }
                 guard exchange.pointee.target.wire == .secure else { return body(forwarding) }
                 return DestinationText(port: exchange.pointee.target.port, protocol: applicationProtocol(exchange)).withBytes { text in

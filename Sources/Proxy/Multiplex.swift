@@ -44,7 +44,9 @@ extension Worker {
         let isEnded = exchange.pointee.requestIsEnded && exchange.pointee.heldTrailersAt == 0
         var stream: Int32 = 0
         var refusal: HTTP2Refusal?
-        forwarding(exchange) { forwarding in
+        // Once an attempt has been made, all further ones must show the same.
+        let shared = exchange.pointee.chanceIsShown ? nil : session.pointee.chance
+        forwarding(exchange, peerKnowsChance: shared != nil) { forwarding in
             do throws(HTTP2Refusal) {
                 stream = try session.pointee.codec.submitRequest(
                     head, of: bytes, forwarding, ends: isEnded && content.isEmpty, owner: number + 1)
@@ -53,6 +55,8 @@ extension Worker {
             }
         }
         if let refusal { return notSubmitted(number, exchange, place, refusal) }
+        if let shared { exchange.pointee.chance = shared.of(stream) }
+        exchange.pointee.chanceIsShown = true
         let index = session.pointee.connection
         joinUpstream(number, exchange, session, stream)
         if exchange.pointee.asksForUpgrade || exchange.pointee.method == .connect {

@@ -12,7 +12,11 @@ extension Worker {
     mutating func passRequestHead(_ number: UInt32, _ bytes: UnsafeRawBufferPointer, ends: Bool) {
         let exchange = exchanges.at(number)
         let connection = connections.at(exchange.pointee.downstream)
-        exchange.pointee.chance = (random.next(), random.next(), random.next())
+        if let shared = sessions.at(connection.pointee.session).pointee.chance {
+            exchange.pointee.chance = shared.of(exchange.pointee.downstreamStream)
+        } else {
+            exchange.pointee.chance = (random.next(), random.next(), random.next())
+        }
         guard beginContent(exchange, bytes, ends: ends) else { return answer(number, .requestHead(.headTooLarge)) }
         dispatch(number, route(exchange, connection, host: head.authority.of(bytes)), .head(bytes))
     }
@@ -169,6 +173,7 @@ extension Worker {
             answer(number, .requestHead(.headTooLarge))
             return false
         }
+        exchange.pointee.chanceIsShown = true
         exchange.pointee.requestIsChunked = head.framing == .chunked
         let isReused = upstream.pointee.served > 0
         guard write(writer.written, to: upstream) else {

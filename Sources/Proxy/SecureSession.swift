@@ -37,6 +37,7 @@ extension Worker {
         let target = session.pointee.target
         session.pointee.isForeign = secures.at(connection.pointee.secure).pointee.tls.applicationProtocol == .hbone
         wireMemory.remember(high: target.address.high, low: target.address.low, isForeign: session.pointee.isForeign, now: now)
+        if !session.pointee.isForeign { session.pointee.chance = SharedChance(secures.at(connection.pointee.secure).pointee.tls.sharedChance) }
         connection.pointee.stage = .multiplexing
         deadlines.set(index, at: after(milliseconds: limits.connectMilliseconds))
         sessionOpened(place)

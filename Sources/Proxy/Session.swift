@@ -1,3 +1,4 @@
+import Balancing
 import Bytes
 import EventLoop
 import HTTPCodec
@@ -12,6 +13,8 @@ struct Session: ~Copyable {
     let isServer: Bool
     /// What its TLS handshake has agreed on; nil: it speaks in the clear.
     var wire: TLSProtocol?
+    /// Between Weft proxies: the chance that both ends know; nil: they know none.
+    var chance: SharedChance?
     /// The connection it speaks on; `nobody` while one is being opened.
     var connection: UInt32
     /// The exchanges of a client's streams, linked through them.
@@ -54,6 +57,18 @@ struct Session: ~Copyable {
     }
 }
 
+/// What the proxies at both ends of a session know without saying it: from it and a stream's number each makes the identifiers of the same request.
+struct SharedChance {
+    private let words: (UInt64, UInt64, UInt64)
+
+    init(_ words: (UInt64, UInt64, UInt64)) { self.words = words }
+
+    func of(_ stream: Int32) -> (UInt64, UInt64, UInt64) {
+        var source = SplitMix64(seed: words.0 &+ UInt64(UInt32(bitPattern: stream)) &* 0xA24B_AED4_963E_E407)
+        return (source.next() ^ words.1, source.next() ^ words.2, source.next())
+    }
+}
+
 /// How far a session of ours has told its client to go elsewhere.
 enum SessionDrain: UInt8 {
     case none
@@ -82,7 +97,10 @@ extension Worker {
         let codec = HTTP2Session(.server, workspace, now: now)
         guard let token = sessions.insert(Session(codec, isServer: true, connection: index, now: now)) else { return reset(connection, index) }
         if connection.pointee.secure != nobody {
-            sessions.at(token.index).pointee.wire = secures.at(connection.pointee.secure).pointee.tls.applicationProtocol
+            let tls = secures.at(connection.pointee.secure)
+            let wire = tls.pointee.tls.applicationProtocol
+            sessions.at(token.index).pointee.wire = wire
+            if wire == .weft { sessions.at(token.index).pointee.chance = SharedChance(tls.pointee.tls.sharedChance) }
         }
         connection.pointee.session = token.index
         connection.pointee.speaksHTTP = true

@@ -5,6 +5,7 @@ import array
 import fcntl
 import hashlib
 import os
+import re
 import signal
 import socket
 import struct
@@ -81,6 +82,31 @@ def test_requests_of_either_http_arrive(called, other, kind):
     if other.name == "weft":
         assert seen[FORWARDED] == f"By={CART};URI={WEB}"
     assert departure.handshakes() == 1
+
+
+@pytest.mark.parametrize("kind", ["http/1.1", "http/2"])
+def test_every_request_has_identifiers_of_its_own(called, kind):
+    """Between Weft proxies nobody sends what both can make; the application sees no difference."""
+    backend, departure = called
+    with client(departure, kind) as caller:
+        replies = [caller.get(f"/{number}").status for number in range(20)]
+    assert replies == [200] * 20
+    made = [(seen["x-request-id"], seen["traceparent"]) for seen in backend.requests[-20:]]
+    assert len(set(made)) == 20 == len({trace for _, trace in made})
+    for name, trace in made:
+        assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", name)
+        assert re.fullmatch(rf"00-{name.replace('-', '')}-[0-9a-f]{{16}}-00", trace) and not trace.endswith(f"-{0:016}-00")
+
+
+def test_identifiers_that_the_caller_has_pass(called):
+    backend, departure = called
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    with client(departure) as caller:
+        caller.get("/both", "x-request-id: mine", f"traceparent: {trace}")
+        caller.get("/one", "x-request-id: mine")
+    both, one = backend.requests[-2:]
+    assert (both["x-request-id"], both["traceparent"]) == ("mine", trace)
+    assert one["x-request-id"] == "mine" and re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-00", one["traceparent"])
 
 
 def test_a_burst_shares_one_handshake(called):

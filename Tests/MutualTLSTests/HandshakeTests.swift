@@ -27,6 +27,16 @@ import Testing
         #expect(!wire.client.isResumed && !wire.server.isResumed)
     }
 
+    @Test func bothEndsKnowTheSameChanceAndNoOtherSession() throws {
+        let roots = try authority.roots()
+        let cart = try authority.credentials(cartURI, roots: roots), front = try authority.credentials(frontURI, roots: roots)
+        var wire = try Wire.make(client: front, server: cart, in: spaces), other = try Wire.make(client: front, server: cart, in: spaces)
+        _ = wire.shakeHands()
+        _ = other.shakeHands()
+        #expect(wire.client.sharedChance == wire.server.sharedChance && wire.client.sharedChance != other.client.sharedChance)
+        #expect(wire.client.sharedChance.0 != wire.client.sharedChance.1)
+    }
+
     @Test func bytesPassBothWays() throws {
         let roots = try authority.roots()
         let cart = try authority.credentials(cartURI, roots: roots), front = try authority.credentials(frontURI, roots: roots)

@@ -163,8 +163,8 @@ extension FieldGatherer {
         if !kept.proto { if forwarding.isSecure { add("x-forwarded-proto", "https") } else { add("x-forwarded-proto", "http") } }
         if !forwarding.weftDestination.isEmpty { add("x-weft-destination", forwarding.weftDestination) }
         if !forwarding.clientCertificate.isEmpty { add("x-forwarded-client-cert", forwarding.clientCertificate) }
-        if !kept.requestID { add("x-request-id", isFresh: true) { writeRequestIDValue(forwarding.random, to: &$0) } }
-        if !kept.trace { add("traceparent", isFresh: true) { writeTraceparentValue(forwarding.random, to: &$0) } }
+        if !kept.requestID, !forwarding.peerKnowsChance { add("x-request-id", isFresh: true) { writeRequestIDValue(forwarding.random, to: &$0) } }
+        if !kept.trace, !forwarding.peerKnowsChance { add("traceparent", isFresh: true) { writeTraceparentValue(forwarding.random, to: &$0) } }
         if head.acceptsTrailers { add("te", "trailers") }
     }
 
