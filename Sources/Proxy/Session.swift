@@ -107,7 +107,7 @@ extension Worker {
         connection.pointee.stage = .multiplexing
         ledger.count(.http2SessionsDownstream)
         ledger.raise(.http2SessionsOpenDownstream)
-        deadlines.set(index, at: after(milliseconds: limits.headMilliseconds))
+        deadlines.set(index, at: after(milliseconds: sessionTickMilliseconds))
         if drainUntil != nil { drainSession(connection, index) }
         again(connection, index)
     }

@@ -52,6 +52,10 @@ extension Worker {
             return reset(connection, index)
         }
         if !session.pointee.codec.hasHeardSettings {
+            // Until then no stream can have been opened, so it is as old as its rest.
+            guard isPast(session.pointee.idleSince, milliseconds: limits.headMilliseconds) else {
+                return deadlines.set(index, at: session.pointee.idleSince + UInt64(limits.headMilliseconds) * 1_000_000)
+            }
             session.pointee.codec.fail(.settingsTimeout)
             return sessionFailed(connection, index, session, .settingsTimeout)
         }

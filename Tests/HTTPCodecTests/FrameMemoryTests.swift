@@ -11,7 +11,7 @@ import Testing
         var memory = FrameMemory()
         defer { memory.tearDown() }
         let piece = memory.allocate(frameBytes)
-        let frame = try #require(memory.lastFrame)
+        let frame = try #require(memory.madePages)
         memset(piece, 7, frameBytes)
         memory.rest(frame)
         let isZero = (0..<frameBytes).allSatisfy { piece.load(fromByteOffset: $0, as: UInt8.self) == 0 }
@@ -31,7 +31,7 @@ import Testing
         var memory = FrameMemory()
         defer { memory.tearDown() }
         let piece = memory.allocate(frameBytes)
-        let first = try #require(memory.lastFrame)
+        let first = try #require(memory.madePages)
         memory.release(piece)
         memory.rest(first)
         let again = memory.allocate(frameBytes)
@@ -41,6 +41,39 @@ import Testing
         let isWhole = (0..<frameBytes).allSatisfy { again.load(fromByteOffset: $0, as: UInt8.self) == 5 }
         #expect(isWhole)
         memory.release(again)
+    }
+
+    /// An empty map of streams rests with the buffer beside it; one that has something in it keeps what it has.
+    @Test func onlyAnEmptyMapRests() throws {
+        var memory = FrameMemory()
+        defer { memory.tearDown() }
+        let map = memory.allocateZeroed(SessionPages.mapBytes), frames = memory.allocate(frameBytes)
+        let pages = try #require(memory.madePages)
+        #expect(frames - map == SessionPages.mapBytes + FrameMemory.headerBytes)
+        memset(frames, 7, frameBytes)
+        // The last slot lies on the frames' page.
+        let slot = map + SessionPages.mapBytes - 8
+        slot.storeBytes(of: 1, as: Int.self)
+        memory.rest(pages)
+        #expect(slot.load(as: Int.self) == 1 && frames.load(as: UInt8.self) == 7)
+        slot.storeBytes(of: 0, as: Int.self)
+        memory.rest(pages)
+        #expect(frames.load(as: UInt8.self) == 0)
+        // A map that has grown is another's; what is left in its old place keeps nothing awake.
+        memset(map, 3, SessionPages.mapBytes)
+        memory.release(map)
+        memset(frames, 7, frameBytes)
+        memory.rest(pages)
+        #expect(frames.load(as: UInt8.self) == 0)
+        // Only when both are given back another session has them, zeroed.
+        #expect(memory.allocateZeroed(SessionPages.mapBytes) != map)
+        memory.beginSession()
+        memory.release(frames)
+        let next = memory.allocateZeroed(SessionPages.mapBytes)
+        let isZero = (0..<SessionPages.mapBytes).allSatisfy { next.load(fromByteOffset: $0, as: UInt8.self) == 0 }
+        #expect(next == map && isZero)
+        memory.rest(pages)
+        #expect(memory.allocate(frameBytes) == frames)
     }
 
     @Test func nothingIsAPieceToo() {

@@ -7,33 +7,17 @@ import Glibc
 /// from slabs of 64 KiB that stay until the workspace ends; larger ones come from the system and go back to it. Two sizes to
 /// each power of two: a session at rest takes 15 KiB, with one size to each it took 23.
 ///
-/// Each session has one buffer for frames of 16 KiB, of which it fills a few hundred bytes. From the heap that would be memory that others have
-/// written to before, resident to its end; so those buffers begin on a page of their own in mappings that hold nothing else, and cost the pages
-/// they need; none while their session rests.
+/// What of a session may rest lies on pages of its own (`SessionPages`).
 struct FrameMemory {
     /// Pieces of 32, 48, 64, 96 … 3,072 and 4,096 bytes.
     private static let classes = 15
-    private static let headerBytes = 16
+    static let headerBytes = 16
     private static let slabBytes = 64 * 1024
     static let pieceBytesMax = 4_096
-    /// The library's frame buffers: pages for 16 KiB, the frame's header and what the library adds.
-    private static let frameClass = classes + 1
-    private static let frameBytesMax = 5 * pageBytes - headerBytes, framesPerMapping = 64
-    private static let pageBytes = 4_096
+    /// What lies on pages of its session.
+    private static let pageClass = classes + 1
 
-    private var frames: UnsafeMutableRawPointer?
-    private var mappings: [UnsafeMutableRawPointer] = []
-    /// A frame buffer in one life of it: the library may give it back and another session have it, which must not be taken from that one.
-    struct Frame {
-        let piece: UnsafeMutableRawPointer
-        let life: UInt32
-    }
-    /// The one that was handed out last.
-    var lastFrame: Frame?
-    /// How often each has been handed out and given back.
-    private var lives: [UnsafeMutableRawPointer: UInt32] = [:]
-    /// Buffers of the last mapping that have been in use.
-    private var framesCut = 0
+    private var pages = SessionPages()
     private let free: UnsafeMutablePointer<UnsafeMutableRawPointer?>
     private var slabs: UnsafeMutableRawPointer?
     private var cursor: UnsafeMutableRawPointer?
@@ -49,7 +33,7 @@ struct FrameMemory {
             slabs = slab.load(as: UnsafeMutableRawPointer?.self)
             slab.deallocate()
         }
-        for mapping in mappings { munmap(mapping, Self.framesPerMapping * 5 * Self.pageBytes) }
+        pages.tearDown()
         free.deallocate()
     }
 
@@ -68,15 +52,10 @@ struct FrameMemory {
 
     /// Never nil: what cannot go on without memory ends the process, and the supervisor starts another.
     mutating func allocate(_ bytes: Int) -> UnsafeMutableRawPointer {
-        var kind = Self.sizeClass(bytes)
+        if bytes >= SessionPages.framesBytesMin, bytes <= SessionPages.framesBytesMax { return label(pages.takeFrames(), Self.pageClass, bytes) }
+        let kind = Self.sizeClass(bytes)
         let piece: UnsafeMutableRawPointer
-        if kind == Self.classes, bytes > 4 * Self.pageBytes - Self.headerBytes, bytes <= Self.frameBytesMax {
-            kind = Self.frameClass
-            piece = takeFrame()
-            let life = lives[piece, default: 0] &+ 1
-            lives[piece] = life
-            lastFrame = Frame(piece: piece, life: life)
-        } else if kind == Self.classes {
+        if kind == Self.classes {
             piece = .allocate(byteCount: bytes &+ Self.headerBytes, alignment: 16)
         } else if let reused = free[kind] {
             free[kind] = (reused + Self.headerBytes).load(as: UnsafeMutableRawPointer?.self)
@@ -84,19 +63,31 @@ struct FrameMemory {
         } else {
             piece = cut(Self.bytes(of: kind) &+ Self.headerBytes)
         }
+        return label(piece, kind, bytes)
+    }
+
+    /// The same, zeroed. Of the size of a map of streams it is one.
+    mutating func allocateZeroed(_ bytes: Int) -> UnsafeMutableRawPointer {
+        let memory = bytes == SessionPages.mapBytes ? label(pages.takeMap(), Self.pageClass, bytes) : allocate(bytes)
+        memset(memory, 0, bytes)
+        return memory
+    }
+
+    @inline(__always) private func label(_ piece: UnsafeMutableRawPointer, _ kind: Int, _ bytes: Int) -> UnsafeMutableRawPointer {
         piece.storeBytes(of: kind, as: Int.self)
-        // Never 0: that is what a frame buffer at rest reads as.
+        // Never 0: that is what a page at rest reads as.
         (piece + 8).storeBytes(of: max(bytes, 1), as: Int.self)
         return piece + Self.headerBytes
     }
 
-    /// Gives the pages of a frame buffer back whose content nobody needs. They come again, zeroed, when they are written to.
-    mutating func rest(_ frame: Frame) {
-        guard lives[frame.piece] == frame.life else { return }
-        madvise(frame.piece, 5 * Self.pageBytes, MADV_DONTNEED)
-    }
+    /// A session that is made from here on has the pages that `madePages` names then.
+    mutating func beginSession() { pages.forgetLast() }
+    var madePages: SessionPages.Lease? { pages.last }
 
-    /// A buffer whose pages were given back has lost what stands before it.
+    /// Gives the pages of a session back on which nothing happens.
+    mutating func rest(_ lease: SessionPages.Lease) { pages.rest(lease) }
+
+    /// What lies on pages that were given back has lost what stands before it.
     @inline(__always) private static func isAtRest(_ piece: UnsafeMutableRawPointer, kind: Int) -> Bool {
         kind == 0 && (piece + 8).load(as: Int.self) == 0
     }
@@ -104,12 +95,7 @@ struct FrameMemory {
     mutating func release(_ memory: UnsafeMutableRawPointer) {
         let piece = memory - Self.headerBytes
         let kind = piece.load(as: Int.self)
-        if kind == Self.frameClass || Self.isAtRest(piece, kind: kind) {
-            lives[piece, default: 0] &+= 1
-            piece.storeBytes(of: frames, as: UnsafeMutableRawPointer?.self)
-            frames = piece
-            return
-        }
+        if kind == Self.pageClass || Self.isAtRest(piece, kind: kind) { return pages.giveBack(piece) }
         guard kind < Self.classes else { piece.deallocate(); return }
         memory.storeBytes(of: free[kind], as: UnsafeMutableRawPointer?.self)
         free[kind] = piece
@@ -127,24 +113,6 @@ struct FrameMemory {
         larger.copyMemory(from: memory, byteCount: min(held, bytes))
         release(memory)
         return larger
-    }
-
-    private mutating func takeFrame() -> UnsafeMutableRawPointer {
-        if let piece = frames {
-            frames = piece.load(as: UnsafeMutableRawPointer?.self)
-            return piece
-        }
-        let bytes = 5 * Self.pageBytes
-        if framesCut < Self.framesPerMapping, let last = mappings.last {
-            defer { framesCut += 1 }
-            return last + framesCut * bytes
-        }
-        guard let mapping = mmap(nil, Self.framesPerMapping * bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
-            mapping != MAP_FAILED
-        else { preconditionFailure("no address space for frames") }
-        mappings.append(mapping)
-        framesCut = 1
-        return mapping
     }
 
     private mutating func cut(_ bytes: Int) -> UnsafeMutableRawPointer {
@@ -172,9 +140,7 @@ func libraryMemory(_ memory: UnsafeMutablePointer<FrameMemory>) -> nghttp2_mem {
         calloc: { count, each, memory in
             let (bytes, overflow) = count.multipliedReportingOverflow(by: each)
             guard !overflow else { return nil }
-            let piece = frameMemory(memory).pointee.allocate(bytes)
-            memset(piece, 0, bytes)
-            return piece
+            return frameMemory(memory).pointee.allocateZeroed(bytes)
         },
         realloc: { piece, bytes, memory in
             guard let piece else { return frameMemory(memory).pointee.allocate(bytes) }

@@ -20,14 +20,14 @@ public struct HTTP2Session: ~Copyable {
         let shared = workspace.state
         state = .allocate(capacity: 1)
         state.initialize(to: SessionState(shared, isServer: role == .server, now: now))
-        shared.pointee.memory.pointee.lastFrame = nil
+        shared.pointee.memory.pointee.beginSession()
         var made: OpaquePointer?
         let failed = role == .server
             ? nghttp2_session_server_new3(&made, shared.pointee.callbacks, state, shared.pointee.options, &shared.pointee.library)
             : nghttp2_session_client_new3(&made, shared.pointee.callbacks, state, shared.pointee.options, &shared.pointee.library)
         guard failed == 0, let library = made else { preconditionFailure("no memory for a session") }
         state.pointee.library = library
-        state.pointee.frame = shared.pointee.memory.pointee.lastFrame
+        state.pointee.pages = shared.pointee.memory.pointee.madePages
         state.pointee.begin()
     }
 

@@ -104,9 +104,9 @@ extension HTTP2Session {
         state.pointee.partial.releaseIfEmpty()
         state.pointee.table.releaseIfEmpty(&state.pointee.workspace.pointee.memory.pointee)
         // With nothing to say, the library keeps nothing in its buffer.
-        guard !state.pointee.frameRests, let frame = state.pointee.frame, state.pointee.pending.isEmpty, !wantsWrite else { return }
-        state.pointee.workspace.pointee.memory.pointee.rest(frame)
-        state.pointee.frameRests = true
+        guard !state.pointee.rests, let pages = state.pointee.pages, state.pointee.pending.isEmpty, !wantsWrite else { return }
+        state.pointee.workspace.pointee.memory.pointee.rest(pages)
+        state.pointee.rests = true
     }
 
     /// GOAWAY was sent or came, or the connection failed: no new stream may be opened.

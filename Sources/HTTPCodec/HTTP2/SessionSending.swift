@@ -84,7 +84,7 @@ extension SessionState {
 
     /// Lets the library hand out frames until there is no room, or nothing to say.
     mutating func pullFrames() {
-        frameRests = false
+        rests = false
         writePending()
         while pending.isEmpty, !isLibraryDead {
             var bytes: UnsafePointer<UInt8>?

@@ -6,9 +6,9 @@ struct SessionState: ~Copyable {
     let workspace: UnsafeMutablePointer<WorkspaceState>
     let isServer: Bool
     var library: OpaquePointer!
-    /// Where the library writes frames, and whether its pages were given back since it last did.
-    var frame: FrameMemory.Frame?
-    var frameRests = false
+    /// What it has beside the pieces of its worker's memory, and whether that was given back since frames were last written.
+    var pages: SessionPages.Lease?
+    var rests = false
 
     // Receiving.
     var frames: FrameGuard
