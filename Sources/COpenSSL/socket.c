@@ -2,6 +2,7 @@
 #include "include/copenssl.h"
 #include "process.h"
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -37,18 +38,79 @@ static int socket_read(BIO *bio, char *bytes, int room) {
     return -1;
 }
 
+/// How much the socket takes; -1: it is of no use any more.
+static long offer(struct copenssl_socket *s, const unsigned char *bytes, size_t count) {
+    long n;
+    do n = transmit(s->descriptor, bytes, count);
+    while (n < 0 && errno == EINTR);
+    if (n >= 0) return n;
+    if (errno == EAGAIN) return 0;
+    s->error = errno;
+    return -1;
+}
+
 static int socket_write(BIO *bio, const char *bytes, int count) {
     struct copenssl_socket *s = BIO_get_data(bio);
     BIO_clear_retry_flags(bio);
     if (count <= 0) return 0;
-    long n;
-    do n = transmit(s->descriptor, bytes, (size_t)count);
-    while (n < 0 && errno == EINTR);
-    s->is_full = n < count;
-    if (n >= 0) return (int)n;
-    if (errno == EAGAIN) BIO_set_retry_write(bio);
-    else s->error = errno;
+    struct copenssl_outlet *outlet = s->outlet;
+    if (outlet && outlet->capacity - outlet->count >= (uint32_t)count) {
+        memcpy(outlet->bytes + outlet->count, bytes, (size_t)count);
+        outlet->count += (uint32_t)count;
+        return count;
+    }
+    // What OpenSSL has to say by itself (an answer to KeyUpdate, an alert) waits for what was sealed before it. Whose content has left is asked later.
+    long n = outlet || s->held ? 0 : offer(s, (const unsigned char *)bytes, (size_t)count);
+    if (n > 0) return (int)n;
+    if (n == 0) BIO_set_retry_write(bio);
     return -1;
+}
+
+void copenssl_outlet_note(struct copenssl_outlet *o, size_t content) {
+    o->record[o->records++] = (struct copenssl_sealed){.end = o->count, .content = (uint32_t)content};
+}
+
+/// Content of the records from `*first` on that end before `gone`.
+static long settle(const struct copenssl_sealed *record, int *first, int records, uint32_t gone) {
+    long content = 0;
+    while (*first < records && record[*first].end <= gone) content += record[(*first)++].content;
+    return content;
+}
+
+long copenssl_outlet_send(struct copenssl_outlet *o, struct copenssl_socket *s) {
+    if (!o->count) return 0;
+    long n = offer(s, o->bytes, o->count);
+    int first = 0;
+    long content = n < 0 ? n : settle(o->record, &first, o->records, (uint32_t)n);
+    if (n >= 0 && (uint32_t)n < o->count) {
+        s->held = malloc(sizeof *s->held + (o->count - (size_t)n));
+        if (s->held) {
+            *s->held = (struct copenssl_held){.count = o->count - (uint32_t)n, .records = o->records - first};
+            for (int i = first; i < o->records; i++)
+                s->held->record[i - first] = (struct copenssl_sealed){.end = o->record[i].end - (uint32_t)n, .content = o->record[i].content};
+            memcpy(s->held->bytes, o->bytes + n, o->count - (size_t)n);
+        } else {
+            s->error = ENOMEM;
+            content = -1;
+        }
+    }
+    o->count = 0;
+    o->records = 0;
+    return content;
+}
+
+long copenssl_held_send(struct copenssl_socket *s) {
+    struct copenssl_held *held = s->held;
+    if (!held) return 0;
+    long n = offer(s, held->bytes + held->start, held->count - held->start);
+    if (n < 0) return -1;
+    held->start += (uint32_t)n;
+    long content = settle(held->record, &held->first, held->records, held->start);
+    if (held->start == held->count) {
+        free(held);
+        s->held = NULL;
+    }
+    return content;
 }
 
 static long socket_control(BIO *bio, int command, long number, void *pointer) {

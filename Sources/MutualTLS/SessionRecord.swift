@@ -50,8 +50,8 @@ extension UnsafeMutablePointer<SessionRecord> {
         let record = memory.bindMemory(to: SessionRecord.self, capacity: 1)
         credentials.retain()
         record.initialize(to: SessionRecord(
-            socket: copenssl_socket(descriptor: descriptor, error: 0, is_drained: 0, has_ended: 0, is_full: 0, reads_left: 0), ssl: ssl, workspace: workspace,
-            credentials: credentials, isClient: isClient, expectedNamespaceCount: UInt8(namespace.count),
+            socket: copenssl_socket(descriptor: descriptor, error: 0, is_drained: 0, has_ended: 0, reads_left: 0, outlet: nil, held: nil), ssl: ssl,
+            workspace: workspace, credentials: credentials, isClient: isClient, expectedNamespaceCount: UInt8(namespace.count),
             expectedServiceAccountCount: UInt8(serviceAccount.count)))
         guard let bio = copenssl_socket_bio(&record.pointee.socket) else {
             record.destroy()
@@ -67,6 +67,7 @@ extension UnsafeMutablePointer<SessionRecord> {
         // A session that ends without close_notify would take its ticket with it; whether the stream was cut off is known from the bytes inside.
         SSL_set_shutdown(pointee.ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN)
         SSL_free(pointee.ssl)
+        free(pointee.socket.held)
         pointee.peer?.release()
         pointee.offered?.release()
         if let ticket = pointee.ticket { SSL_SESSION_free(ticket) }

@@ -37,52 +37,91 @@ extension TLSSession {
     /// The kernel had no more when it was last asked: an edge will tell of the next bytes.
     public var isDrained: Bool { record.pointee.socket.is_drained != 0 }
 
-    /// Sends as much as the socket takes, a record of at most 16 KB at a time. What is not moved must be at the front of the next call's bytes: of a
-    /// record that did not leave, the sealed form is kept.
+    /// Sends as much as the socket takes, in records of at most 16 KB, several of them in one call of the kernel. What is not moved must be at the front
+    /// of the next call's bytes: of a record that did not leave whole, the sealed form is kept.
     public mutating func transmit(_ memory: UnsafeRawPointer, count: Int) -> TLSTransfer {
-        if let fault = record.pointee.fault { return .failed(fault) }
         var moved = 0
-        while moved < count {
-            var n = 0
-            let result = SSL_write_ex(record.pointee.ssl, memory + moved, min(count - moved, TLSLimits.recordBytesMax), &n)
-            guard result == 1 else {
-                let end = stopped(result)
-                return moved > 0 ? .moved(moved) : end
+        if let end = sendHeld(&moved, most: count) { return end }
+        var sealed = moved
+        while sealed < count {
+            var stop: TLSTransfer?
+            while sealed < count, stop == nil, hasRoomForRecord {
+                let size = min(count - sealed, TLSLimits.recordBytesMax)
+                stop = seal(memory + sealed, size)
+                if stop == nil { sealed += size }
             }
-            moved += n
+            if let end = sendSealed(&moved, stop) { return end }
         }
         return .moved(moved)
     }
 
     /// The same for bytes in several pieces. Small ones become one record.
     public mutating func transmit(pieces: UnsafePointer<iovec>, count: Int) -> TLSTransfer {
-        var moved = 0, piece = 0, offset = 0
+        var most = 0
+        for piece in 0..<count { most += pieces[piece].iov_len }
+        var moved = 0
+        if let end = sendHeld(&moved, most: most) { return end }
+        var piece = 0, offset = moved
         while piece < count {
-            let left = pieces[piece].iov_len - offset
-            if left == 0 { piece += 1; offset = 0; continue }
-            let bytes: UnsafeRawPointer, size: Int
-            if left >= TLSLimits.recordBytesMax || piece == count - 1 {
-                bytes = UnsafeRawPointer(pieces[piece].iov_base) + offset
-                size = min(left, TLSLimits.recordBytesMax)
-            } else {
-                size = gather(pieces, count, piece, offset)
-                bytes = UnsafeRawPointer(record.pointee.workspace.pointee.scratch)
-            }
-            switch transmit(bytes, count: size) {
-            case .moved(let n):
-                moved += n
-                var rest = n
-                while rest > 0 {
-                    let step = min(rest, pieces[piece].iov_len - offset)
-                    offset += step
-                    rest -= step
-                    if offset == pieces[piece].iov_len { piece += 1; offset = 0 }
+            var stop: TLSTransfer?
+            while piece < count, stop == nil, hasRoomForRecord {
+                let left = pieces[piece].iov_len - offset
+                if left <= 0 {
+                    offset -= pieces[piece].iov_len
+                    piece += 1
+                    continue
                 }
-                if n < size { return .moved(moved) }
-            case let other: return moved > 0 ? .moved(moved) : other
+                var size = min(left, TLSLimits.recordBytesMax)
+                if left >= TLSLimits.recordBytesMax || piece == count - 1 {
+                    stop = seal(UnsafeRawPointer(pieces[piece].iov_base) + offset, size)
+                } else {
+                    size = gather(pieces, count, piece, offset)
+                    stop = seal(record.pointee.workspace.pointee.scratch, size)
+                }
+                if stop == nil { offset += size }
             }
+            if let end = sendSealed(&moved, stop) { return end }
         }
         return .moved(moved)
+    }
+
+    private var hasRoomForRecord: Bool { record.pointee.workspace.pointee.outlet.pointee.records < copenssl_outlet_records }
+
+    /// Makes one record, which waits in the outlet. Nil: done.
+    private func seal(_ bytes: UnsafeRawPointer, _ count: Int) -> TLSTransfer? {
+        let outlet = record.pointee.workspace.pointee.outlet
+        record.pointee.socket.outlet = outlet
+        defer { record.pointee.socket.outlet = nil }
+        var n = 0
+        let result = SSL_write_ex(record.pointee.ssl, bytes, count, &n)
+        guard result == 1 else { return stopped(result) }
+        copenssl_outlet_note(outlet, n)
+        return nil
+    }
+
+    /// Sends what was held back, before anything else. Nil: it has gone, and more may follow.
+    private func sendHeld(_ moved: inout Int, most: Int) -> TLSTransfer? {
+        if let fault = record.pointee.fault { return .failed(fault) }
+        guard record.pointee.socket.held != nil else { return nil }
+        let gone = copenssl_held_send(&record.pointee.socket)
+        guard gone >= 0 else { return broken() }
+        moved = min(gone, most)
+        guard record.pointee.socket.held != nil else { return nil }
+        return moved > 0 ? .moved(moved) : .wantsWrite
+    }
+
+    /// Sends what was sealed. Nil: it has gone, and more may follow. `stop`: why no more could be sealed.
+    private func sendSealed(_ moved: inout Int, _ stop: TLSTransfer?) -> TLSTransfer? {
+        let gone = copenssl_outlet_send(record.pointee.workspace.pointee.outlet, &record.pointee.socket)
+        guard gone >= 0 else { return broken() }
+        moved += gone
+        guard let end = stop ?? (record.pointee.socket.held != nil ? .wantsWrite : nil) else { return nil }
+        return moved > 0 ? .moved(moved) : end
+    }
+
+    private func broken() -> TLSTransfer {
+        record.pointee.fault = .reset
+        return .failed(.reset)
     }
 
     /// One record's worth from here on, copied together.

@@ -9,12 +9,24 @@ public struct TLSWorkspace: ~Copyable {
         let sha256 = EVP_MD_fetch(nil, "SHA256", nil)
         /// Where pieces become one record.
         let scratch = UnsafeMutableRawPointer.allocate(byteCount: TLSLimits.recordBytesMax, alignment: 64)
+        /// Where records become one send.
+        let outlet: UnsafeMutablePointer<copenssl_outlet>
         var leavesKnown: UInt64 = 0
         var leavesVerified: UInt64 = 0
+
+        init() {
+            let room = (TLSLimits.recordBytesMax + TLSLimits.sealBytesMax) * Int(copenssl_outlet_records)
+            outlet = .allocate(capacity: 1)
+            outlet.initialize(to: copenssl_outlet())
+            outlet.pointee.bytes = UnsafeMutableRawPointer.allocate(byteCount: room, alignment: 64).assumingMemoryBound(to: UInt8.self)
+            outlet.pointee.capacity = UInt32(room)
+        }
 
         deinit {
             EVP_MD_free(sha256)
             scratch.deallocate()
+            outlet.pointee.bytes.deallocate()
+            outlet.deallocate()
             revocations?.release()
         }
     }

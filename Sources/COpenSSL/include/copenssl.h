@@ -14,6 +14,28 @@
 
 // MARK: The socket under a session
 
+enum { copenssl_outlet_records = 8 };
+/// A record among sealed bytes: where it ends, and how many bytes of content it holds.
+struct copenssl_sealed {
+    uint32_t end, content;
+};
+
+/// Where one worker gathers sealed records, to send them in one call: with each call of its own, the reader would be woken by the first.
+struct copenssl_outlet {
+    unsigned char *bytes;
+    uint32_t capacity, count;
+    int records;
+    struct copenssl_sealed record[copenssl_outlet_records];
+};
+
+/// Sealed bytes that a socket did not take.
+struct copenssl_held {
+    uint32_t start, count;
+    int first, records;
+    struct copenssl_sealed record[copenssl_outlet_records];
+    unsigned char bytes[];
+};
+
 /// What the BIO of one session knows of its socket. Lies at the front of MutualTLS's own record of the session.
 struct copenssl_socket {
     int descriptor;
@@ -24,15 +46,24 @@ struct copenssl_socket {
     unsigned char is_drained;
     /// The last recv told of the peer's FIN.
     unsigned char has_ended;
-    /// The last send was cut short: the socket is full.
-    unsigned char is_full;
     /// How many more times the kernel may be asked for bytes before OpenSSL is told that there are none just now: what one call does is bounded, whatever
     /// a peer puts into its records.
     unsigned char reads_left;
+    /// Where records go that are being gathered; NULL: straight to the socket, behind what is held.
+    struct copenssl_outlet *outlet;
+    /// NULL: nothing is.
+    struct copenssl_held *held;
 };
 
 /// A BIO of a session's socket. Its method is made once per process.
 BIO *copenssl_socket_bio(struct copenssl_socket *socket);
+/// Notes that the outlet's bytes since the last record are one, with so much content.
+void copenssl_outlet_note(struct copenssl_outlet *outlet, size_t content);
+/// Sends what was gathered. Returns the content of those records of which everything has left; of the others the rest is held. -1: the socket is of
+/// no use any more, or memory is out; its `error` tells.
+long copenssl_outlet_send(struct copenssl_outlet *outlet, struct copenssl_socket *socket);
+/// The same for what is held.
+long copenssl_held_send(struct copenssl_socket *socket);
 
 // MARK: Memory for secrets
 
