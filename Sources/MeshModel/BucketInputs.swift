@@ -62,6 +62,32 @@ enum BucketInputs {
         return buckets
     }
 
+    /// Of two tables for one port and callers' namespace the first wins.
+    static func routes(_ state: MeshState) -> [[RoutedService]] {
+        var buckets = [[RoutedService]](repeating: [], count: Limits.bucketsPerFamily)
+        for table in state.routes {
+            let bucket = ShardHash.bucket(ShardHash.of(namespace: table.namespace, name: table.name))
+            let known = buckets[bucket].firstIndex { $0.name == table.name && $0.namespace == table.namespace }
+            guard let known else {
+                buckets[bucket].append(RoutedService(namespace: table.namespace, name: table.name, tables: [table]))
+                continue
+            }
+            if !buckets[bucket][known].tables.contains(where: { $0.port == table.port && $0.callersNamespace == table.callersNamespace }) {
+                buckets[bucket][known].tables.append(table)
+            }
+        }
+        for bucket in buckets.indices {
+            buckets[bucket].sort { ($0.namespace, $0.name) < ($1.namespace, $1.name) }
+            for place in buckets[bucket].indices where buckets[bucket][place].tables.count > 1 {
+                // Whoever looks for a caller's table meets its own before everybody's.
+                buckets[bucket][place].tables.sort {
+                    ($0.port, $0.callersNamespace == nil ? 1 : 0, $0.callersNamespace ?? "") < ($1.port, $1.callersNamespace == nil ? 1 : 0, $1.callersNamespace ?? "")
+                }
+            }
+        }
+        return buckets
+    }
+
     private static func dealt(_ inputs: [AddressInput]) -> [[AddressInput]] {
         var buckets = [[AddressInput]](repeating: [], count: Limits.bucketsPerFamily)
         for input in inputs {

@@ -31,6 +31,10 @@ public enum ShardHash {
     @inlinable
     public static func of(uid: UnsafeRawBufferPointer) -> UInt64 { folded(uid) }
 
+    /// The key of a path in a routes table's index, of which a prefix is another than the path itself.
+    @inlinable
+    public static func of(path: UnsafeRawBufferPointer, isPrefix: Bool) -> UInt64 { folded(path) ^ (isPrefix ? 1 : 0) }
+
     /// Hash of ASCII text without regard to case.
     @inlinable
     static func folded(_ text: UnsafeRawBufferPointer) -> UInt64 {

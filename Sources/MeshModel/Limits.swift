@@ -36,6 +36,21 @@ public enum Limits {
     /// What a full bucket may stand for: a day. Longer ones would remember more than a restart does.
     public static let burstNanosecondsMax: UInt64 = 86_400_000_000_000
 
+    /// Matches of one port's routes: 64 routes of 16 rules with 8 matches are 8,192.
+    public static let routeMatchesPerPortMax = 16_384
+    /// Rules of one port's routes.
+    public static let routeRulesPerPortMax = 4_096
+    /// With more matches than this, a port's routes are found by their paths, not one after the other.
+    public static let routeMatchesInTurnMax = 6
+    /// Headers and query parameters of one match; the Gateway API has 16 of each.
+    public static let fieldPatternsPerMatchMax = 64
+    /// Backends of one rule, its mirrors apart; the Gateway API has 16.
+    public static let backendsPerRuleMax = 256
+    /// Changes to the header fields of one message by one rule or backend; the Gateway API has 48.
+    public static let fieldEditsMax = 128
+    /// Bytes of a request's path or field value that routes look at: a head has no more.
+    public static let routedTextBytesMax = 1 << 16
+
     // MARK: Balancing
 
     /// With more ready endpoints than this, a node's callers use some of them: connections would otherwise grow with callers times endpoints.

@@ -25,9 +25,9 @@ public struct ServiceView: @unchecked Sendable {
 
     /// `ShardHash.of(namespace:name:)`.
     @inlinable public var hash: UInt64 { record.pointee.hash }
-    @inlinable var nameByteCount: Int { Int(record.pointee.nameByteCount) }
+    @inlinable public var nameByteCount: Int { Int(record.pointee.nameByteCount) }
     /// Bytes of `name.namespace`, with which the host starts.
-    @inlinable var keyByteCount: Int { nameByteCount + 1 + Int(record.pointee.namespaceByteCount) }
+    @inlinable public var keyByteCount: Int { nameByteCount + 1 + Int(record.pointee.namespaceByteCount) }
     @inlinable public var isHeadless: Bool { record.pointee.flags & 1 != 0 }
     @inlinable public var portCount: Int { Int(record.pointee.ports.count) }
 
@@ -171,11 +171,10 @@ extension ShardView {
 }
 
 /// Comparison of names whose first side is lower case, as Kubernetes keeps them.
-@usableFromInline
-enum ASCIIText {
+public enum ASCIIText {
     /// Whether `asked` equals `lower` but for the case of its letters A–Z. Eight bytes at a time while they are the same.
     @inlinable
-    static func equal(_ lower: UnsafeRawBufferPointer, _ asked: UnsafeRawBufferPointer) -> Bool {
+    public static func equal(_ lower: UnsafeRawBufferPointer, _ asked: UnsafeRawBufferPointer) -> Bool {
         let count = lower.count
         guard asked.count == count, let left = lower.baseAddress, let right = asked.baseAddress else { return asked.count == count }
         var offset = 0

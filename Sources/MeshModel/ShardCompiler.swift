@@ -36,7 +36,7 @@ struct ShardCompiler {
                     flags: service.isHeadless ? 1 : 0, policy: try compiler.block(service.policy)))
         }
         compiler.index(records.map(\.hash))
-        return try compiler.assemble(id, in: surroundings, records, ports, endpoints)
+        return try compiler.assemble(id, in: surroundings, [SectionBytes(records), SectionBytes(ports), SectionBytes(endpoints)])
     }
 
     // MARK: Addresses
@@ -66,7 +66,7 @@ struct ShardCompiler {
                     workload: input.workload == nil ? 0 : UInt32(workloads.count), flags: input.isClusterAddress ? 1 : 0))
         }
         compiler.index(records.map { ShardHash.of($0.address) })
-        return try compiler.assemble(id, in: surroundings, records, references, workloads)
+        return try compiler.assemble(id, in: surroundings, [SectionBytes(records), SectionBytes(references), SectionBytes(workloads)])
     }
 
     private mutating func record(_ workload: Workload, in surroundings: Surroundings) -> WorkloadRecord {
@@ -115,13 +115,13 @@ struct ShardCompiler {
             }
         }
         compiler.index(records.map(\.hash))
-        return try compiler.assemble(id, in: surroundings, records, rules, terms)
+        return try compiler.assemble(id, in: surroundings, [SectionBytes(records), SectionBytes(rules), SectionBytes(terms)])
     }
 
     // MARK: Parts
 
     /// Open addressing, linear probing, at most half full: every search meets an empty slot soon.
-    private mutating func index(_ hashes: [UInt64]) {
+    mutating func index(_ hashes: [UInt64]) {
         var capacity = 2
         while capacity < hashes.count * 2 { capacity *= 2 }
         table = Array(repeating: 0, count: capacity)
@@ -132,7 +132,7 @@ struct ShardCompiler {
         }
     }
 
-    private mutating func append(_ text: String) -> StringReference {
+    mutating func append(_ text: String) -> StringReference {
         let reference = StringReference(offset: UInt32(strings.count), byteCount: UInt32(text.utf8.count))
         strings.append(contentsOf: text.utf8)
         return reference
@@ -146,6 +146,16 @@ struct ShardCompiler {
         return StringReference(offset: UInt32(offset), byteCount: UInt32(strings.count - offset))
     }
 
+    mutating func append(_ bytes: [UInt8]) -> StringReference {
+        let reference = StringReference(offset: UInt32(strings.count), byteCount: UInt32(bytes.count))
+        strings += bytes
+        return reference
+    }
+
+    func withText<Result>(_ reference: StringReference, _ body: (UnsafeRawBufferPointer) -> Result) -> Result {
+        strings.withUnsafeBytes { body(UnsafeRawBufferPointer(rebasing: $0[Int(reference.offset)..<Int(reference.offset + reference.byteCount)])) }
+    }
+
     /// As `append`, but a text that is already there is used again.
     mutating func shared(_ text: String) -> StringReference {
         if text.isEmpty { return StringReference() }
@@ -155,43 +165,44 @@ struct ShardCompiler {
         return reference
     }
 
-    private mutating func assemble<A, B, C>(
-        _ id: ShardID, in surroundings: Surroundings, _ a: [A], _ b: [B], _ c: [C]
-    ) throws(SnapshotFault) -> [UInt8] {
+    /// - Parameter sections: A, B and so on.
+    mutating func assemble(_ id: ShardID, in surroundings: Surroundings, _ sections: [SectionBytes]) throws(SnapshotFault) -> [UInt8] {
         var header = ShardHeader(id: id)
         header.trustDomain = shared(surroundings.trustDomain)
+        let places: [WritableKeyPath<ShardHeader, ShardSection>] = [\.table, \.a, \.b, \.c, \.d, \.e, \.f, \.g, \.h, \.i, \.j]
+        let content = Array(zip(places, [SectionBytes(table)] + sections)) + [(\.strings, SectionBytes(strings))]
         var end = MemoryLayout<ShardHeader>.size
-        header.table = Self.place(count: table.count, stride: 4, at: &end)
-        header.a = Self.place(count: a.count, stride: MemoryLayout<A>.stride, at: &end)
-        header.b = Self.place(count: b.count, stride: MemoryLayout<B>.stride, at: &end)
-        header.c = Self.place(count: c.count, stride: MemoryLayout<C>.stride, at: &end)
-        header.strings = Self.place(count: strings.count, stride: 1, at: &end)
+        for (place, section) in content {
+            let offset = (end + 7) & ~7
+            end = offset + section.bytes.count
+            // Counts fit: the end is bounded before any of them is used.
+            header[keyPath: place] = ShardSection(offset: UInt32(clamping: offset), count: UInt32(clamping: section.count))
+        }
         guard end <= Limits.shardBytesMax else { throw .limit("shardBytesMax") }
         header.byteCount = UInt32(end)
         return [UInt8](unsafeUninitializedCapacity: end) { bytes, count in
             let target = UnsafeMutableRawBufferPointer(bytes)
             target.initializeMemory(as: UInt8.self, repeating: 0)
-            table.withUnsafeBytes { Self.copy($0, to: header.table, of: target) }
-            a.withUnsafeBytes { Self.copy($0, to: header.a, of: target) }
-            b.withUnsafeBytes { Self.copy($0, to: header.b, of: target) }
-            c.withUnsafeBytes { Self.copy($0, to: header.c, of: target) }
-            strings.withUnsafeBytes { Self.copy($0, to: header.strings, of: target) }
+            for (place, section) in content where !section.bytes.isEmpty {
+                let offset = Int(header[keyPath: place].offset)
+                UnsafeMutableRawBufferPointer(rebasing: target[offset..<offset + section.bytes.count]).copyBytes(from: section.bytes)
+            }
             target.storeBytes(of: header, as: ShardHeader.self)
             header.checksum = ShardHash.checksum(UnsafeRawBufferPointer(rebasing: target[ShardHeader.checksumEnd..<end]))
             target.storeBytes(of: header, as: ShardHeader.self)
             count = end
         }
     }
+}
 
-    /// The next place, aligned for records of eight bytes. Counts fit: `assemble` bounds the end before it is used.
-    private static func place(count: Int, stride: Int, at end: inout Int) -> ShardSection {
-        let offset = (end + 7) & ~7
-        end = offset + count * stride
-        return ShardSection(offset: UInt32(clamping: offset), count: UInt32(clamping: count))
-    }
+/// The records of one section, as bytes.
+struct SectionBytes {
+    let bytes: [UInt8]
+    let count: Int
 
-    private static func copy(_ source: UnsafeRawBufferPointer, to section: ShardSection, of target: UnsafeMutableRawBufferPointer) {
-        if source.isEmpty { return }
-        UnsafeMutableRawBufferPointer(rebasing: target[Int(section.offset)..<Int(section.offset) + source.count]).copyMemory(from: source)
+    /// Records without padding: every byte of them is set.
+    init<Record>(_ records: [Record]) {
+        bytes = records.withUnsafeBytes { Array($0) }
+        count = records.count
     }
 }

@@ -1,11 +1,12 @@
 // The bytes of a shard. One shard holds one bucket of one family:
 //
-//     header │ index: UInt32 × 2^n │ records A │ records B │ records C │ strings
+//     header │ index: UInt32 × 2^n │ records A │ records B │ … │ records J │ strings
 //
-//   family     index finds by                  A         B                   C
+//   family     index finds by                  A         B                   C          D …
 //   services   hash of namespace and name      services  ports               endpoints
 //   addresses  hash of the IP address          addresses service references  workloads
 //   policies   hash of the workload's uid      workloads rules               terms
+//   routes     hash of namespace and name      services  tables              matches    see RouteFormat
 //
 // Every place is an offset from the shard's own start or a number within a section of the same shard; nothing points
 // outside, so a shard can be mapped anywhere and exchanged alone. Numbers are native-endian: writer and reader are
@@ -19,6 +20,8 @@ public enum ShardFamily: UInt8, Sendable, CaseIterable {
     case addresses = 2
     /// Access rules in force at the workloads of this node, by the workload's uid.
     case policies = 3
+    /// What routes say about ports of services, by the service's namespace and name.
+    case routes = 4
 }
 
 /// Which shard: family and bucket.
@@ -37,6 +40,11 @@ public struct ShardID: Sendable, Hashable {
     /// 0 ..< `count`.
     public var ordinal: Int { (Int(family.rawValue) - 1) * Limits.bucketsPerFamily + Int(index) }
 
+    // The ordinals that the families begin with; that of services is 0.
+    @inlinable public static var firstAddresses: Int { Limits.bucketsPerFamily }
+    @inlinable public static var firstPolicies: Int { 2 * Limits.bucketsPerFamily }
+    @inlinable public static var firstRoutes: Int { 3 * Limits.bucketsPerFamily }
+
     public init(ordinal: Int) {
         precondition((0..<ShardID.count).contains(ordinal), "no such shard")
         family = ShardFamily.allCases[ordinal / Limits.bucketsPerFamily]
@@ -51,7 +59,7 @@ struct ShardSection {
     @usableFromInline var count: UInt32 = 0
 }
 
-/// 72 bytes at the start of each shard.
+/// 128 bytes at the start of each shard.
 @usableFromInline
 struct ShardHeader {
     static let magic: UInt32 = 0x6873_6677  // "wfsh"
@@ -71,9 +79,19 @@ struct ShardHeader {
     @usableFromInline var a = ShardSection()         // section 1
     @usableFromInline var b = ShardSection()         // section 2
     @usableFromInline var c = ShardSection()         // section 3
-    @usableFromInline var strings = ShardSection()   // section 4; its elements are bytes
+    @usableFromInline var d = ShardSection()         // section 4, and so on
+    @usableFromInline var e = ShardSection()
+    @usableFromInline var f = ShardSection()
+    @usableFromInline var g = ShardSection()
+    @usableFromInline var h = ShardSection()
+    @usableFromInline var i = ShardSection()
+    @usableFromInline var j = ShardSection()         // section 10
+    @usableFromInline var strings = ShardSection()   // section 11; its elements are bytes
     /// In every shard, so that any of them tells it.
     @usableFromInline var trustDomain = StringReference()
+
+    /// The number of the strings in faults.
+    static let stringsNumber = 11
 
     init(id: ShardID) {
         family = id.family.rawValue

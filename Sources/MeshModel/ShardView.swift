@@ -34,7 +34,7 @@ public struct ShardView: @unchecked Sendable {
         let covered = UnsafeRawBufferPointer(rebasing: bytes[ShardHeader.checksumEnd...])
         guard header.checksum == ShardHash.checksum(covered) else { throw .wrongChecksum }
         try checkSection(header.table, stride: 4, number: 0)
-        try checkSection(header.strings, stride: 1, number: 4)
+        try checkSection(header.strings, stride: 1, number: ShardHeader.stringsNumber)
         try check(header.trustDomain, header)
         switch family {
         case .services:
@@ -52,13 +52,14 @@ public struct ShardView: @unchecked Sendable {
             try checkSection(header.b, stride: MemoryLayout<AccessRuleRecord>.stride, number: 2)
             try checkSection(header.c, stride: MemoryLayout<AccessTermRecord>.stride, number: 3)
             try checkPolicies(header)
+        case .routes: try checkRoutes(header)
         }
         try checkIndex(header)
     }
 
     // MARK: The checks
 
-    private func checkSection(_ section: ShardSection, stride: Int, number: Int) throws(SnapshotFault) {
+    func checkSection(_ section: ShardSection, stride: Int, number: Int) throws(SnapshotFault) {
         // UInt32 × a small stride + UInt32 fits an Int without overflow.
         guard Int(section.offset) + Int(section.count) * stride <= byteCount, section.offset % 8 == 0 || stride == 1
         else { throw .outOfBounds(section: number) }
@@ -86,7 +87,7 @@ public struct ShardView: @unchecked Sendable {
             try checkPolicy(service.policy, header)
             try check(service.ports, after: &ports, within: header.b, number: 2)
             guard Int(service.nameByteCount) + 1 + Int(service.namespaceByteCount) <= Int(service.host.byteCount)
-            else { throw .outOfBounds(section: 4) }
+            else { throw .outOfBounds(section: ShardHeader.stringsNumber) }
         }
         for number in 0..<Int(header.b.count) {
             let port = base.load(fromByteOffset: Int(header.b.offset) + number * MemoryLayout<PortRecord>.stride, as: PortRecord.self)
@@ -110,7 +111,7 @@ public struct ShardView: @unchecked Sendable {
             let reference = base.load(
                 fromByteOffset: Int(header.b.offset) + number * MemoryLayout<ServiceReferenceRecord>.stride, as: ServiceReferenceRecord.self)
             try check(reference.key, header)
-            guard Int(reference.nameByteCount) + 1 <= Int(reference.key.byteCount) else { throw .outOfBounds(section: 4) }
+            guard Int(reference.nameByteCount) + 1 <= Int(reference.key.byteCount) else { throw .outOfBounds(section: ShardHeader.stringsNumber) }
         }
         for number in 0..<Int(header.c.count) {
             let offset = Int(header.c.offset) + number * MemoryLayout<WorkloadRecord>.stride
@@ -141,16 +142,16 @@ public struct ShardView: @unchecked Sendable {
             guard let subject = AccessTerm.Subject(rawValue: term.subject), AccessTerm.Comparison(rawValue: term.comparison) != nil
             else { throw .outOfBounds(section: 3) }
             // A header's name is a part of its text.
-            guard subject != .header || Int(term.number) <= Int(term.text.byteCount) else { throw .outOfBounds(section: 4) }
+            guard subject != .header || Int(term.number) <= Int(term.text.byteCount) else { throw .outOfBounds(section: ShardHeader.stringsNumber) }
         }
     }
 
     func check(_ text: StringReference, _ header: ShardHeader) throws(SnapshotFault) {
-        guard Int(text.offset) + Int(text.byteCount) <= Int(header.strings.count) else { throw .outOfBounds(section: 4) }
+        guard Int(text.offset) + Int(text.byteCount) <= Int(header.strings.count) else { throw .outOfBounds(section: ShardHeader.stringsNumber) }
     }
 
     /// Ranges follow each other without gap or overlap: whoever walks all of them walks each record once at most.
-    private func check(_ range: RecordRange, after end: inout Int, within section: ShardSection, number: Int) throws(SnapshotFault) {
+    func check(_ range: RecordRange, after end: inout Int, within section: ShardSection, number: Int) throws(SnapshotFault) {
         guard Int(range.start) == end, Int(range.start) + Int(range.count) <= Int(section.count) else { throw .outOfBounds(section: number) }
         end += Int(range.count)
     }

@@ -22,6 +22,12 @@ public enum SnapshotFault: Error, Equatable {
     case notSealed
     /// A limit of `Limits` is exceeded, by its name.
     case limit(String)
+    /// An expression that cannot be run; who made the state should have reported it.
+    case expression(String, ExpressionFault)
+    /// A text of a route that no head of a message may carry.
+    case text(String)
+    /// A match of a rule that its table does not have, by the Service's name.
+    case missingRule(String)
     /// A system call failed.
     case system(call: String, errno: Int32)
 }

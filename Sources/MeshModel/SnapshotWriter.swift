@@ -16,6 +16,9 @@ public struct SnapshotWriter: Sendable {
     private var serviceInputs = [[Service]](repeating: [], count: Limits.bucketsPerFamily)
     private var addressInputs = [[AddressInput]](repeating: [], count: Limits.bucketsPerFamily)
     private var policyInputs = [[WorkloadAccess]](repeating: [], count: Limits.bucketsPerFamily)
+    private var routeInputs = [[RoutedService]](repeating: [], count: Limits.bucketsPerFamily)
+    /// As the last state had them: routes seldom change, and an unchanged array is known by its identity.
+    private var routes: [ServiceRoutes] = []
     private var images: [ShardImage?] = Array(repeating: nil, count: ShardID.count)
 
     /// - Parameter generation: the newest number in use; a restarted agent continues from what the node has kept.
@@ -34,6 +37,7 @@ public struct SnapshotWriter: Sendable {
         let services = BucketInputs.services(state)
         let addresses = BucketInputs.addresses(state)
         let policies = BucketInputs.policies(state)
+        let routes = state.routes == self.routes ? routeInputs : BucketInputs.routes(state)
         let next = generation + 1
         var changed: [ShardImage] = []
         for bucket in 0..<Limits.bucketsPerFamily {
@@ -52,11 +56,18 @@ public struct SnapshotWriter: Sendable {
                 let bytes = try ShardCompiler.policies(policies[bucket], id: id, in: surroundings)
                 note(ShardImage(id: id, version: next, bytes: bytes), in: &changed)
             }
+            if isMoved || routes[bucket] != routeInputs[bucket] {
+                let id = ShardID(family: .routes, index: UInt16(bucket))
+                let bytes = try RouteCompiler.routes(routes[bucket], id: id, in: surroundings)
+                note(ShardImage(id: id, version: next, bytes: bytes), in: &changed)
+            }
         }
         self.surroundings = surroundings
         serviceInputs = services
         addressInputs = addresses
         policyInputs = policies
+        routeInputs = routes
+        self.routes = state.routes
         for image in changed { images[image.id.ordinal] = image }
         if !changed.isEmpty { generation = next }
         return SnapshotChange(generation: generation, shards: changed)

@@ -40,7 +40,7 @@ public struct AccessRequest {
 }
 
 /// The value of the next field of a request that has this name (lower case), from a row on; nil when there is none. Moves the row behind it.
-public typealias AccessFieldLookup = (_ name: UnsafeRawBufferPointer, _ row: inout Int) -> UnsafeRawBufferPointer?
+public typealias FieldLookup = (_ name: UnsafeRawBufferPointer, _ row: inout Int) -> UnsafeRawBufferPointer?
 
 extension AccessRulesView {
     /// Whether the caller may use a port, without a word about the request: an opaque connection, or a request whose rules need not see it.
@@ -54,7 +54,7 @@ extension AccessRulesView {
     ///   - port: the destination's own port, not its Service's.
     ///   - withAudit: rules in audit count as if they were enforced.
     public func judge(
-        _ caller: Caller, port: UInt16, request: AccessRequest?, withAudit: Bool = false, field: AccessFieldLookup
+        _ caller: Caller, port: UInt16, request: AccessRequest?, withAudit: Bool = false, field: FieldLookup
     ) -> AccessDecision {
         var question = AccessQuestion(caller: caller, port: port, request: request)
         var allowedBy: AccessRuleView?
@@ -114,7 +114,7 @@ extension AccessRulesView {
 
 extension AccessRuleView {
     /// Whether this rule by itself holds for a call; nil where the request would have to be seen, or its path is ambiguous. For people who ask why.
-    public func holds(for caller: Caller, port: UInt16, request: AccessRequest?, field: AccessFieldLookup) -> Bool? {
+    public func holds(for caller: Caller, port: UInt16, request: AccessRequest?, field: FieldLookup) -> Bool? {
         var question = AccessQuestion(caller: caller, port: port, request: request)
         return switch question.answer(of: self, isDenying: step.isDenying, field) {
         case .yes: true

@@ -28,7 +28,7 @@ struct AccessQuestion {
     }
 
     /// Whether all parts of a rule hold. Terms are walked once, from the first to the last.
-    mutating func answer(of rule: AccessRuleView, isDenying: Bool, _ field: AccessFieldLookup) -> Answer {
+    mutating func answer(of rule: AccessRuleView, isDenying: Bool, _ field: FieldLookup) -> Answer {
         let count = rule.termCount
         var place = 0
         while place < count {
@@ -68,7 +68,7 @@ struct AccessQuestion {
         }
     }
 
-    private func holds(_ term: AccessTermView, isDenying: Bool, _ field: AccessFieldLookup) -> Bool {
+    private func holds(_ term: AccessTermView, isDenying: Bool, _ field: FieldLookup) -> Bool {
         switch term.subject {
         case .scopePort, .port: return term.number == port
         case .anyCaller, .anyRequest: return true
@@ -93,7 +93,7 @@ struct AccessQuestion {
     }
 
     /// Of repeated fields one is enough to deny, and all must agree to allow: which of them the application reads is not known.
-    private func fieldHolds(_ term: AccessTermView, isDenying: Bool, _ field: AccessFieldLookup) -> Bool {
+    private func fieldHolds(_ term: AccessTermView, isDenying: Bool, _ field: FieldLookup) -> Bool {
         let name = term.name
         var row = 0
         var isThere = false

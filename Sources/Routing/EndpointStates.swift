@@ -43,6 +43,8 @@ public struct EndpointState: @unchecked Sendable {
 /// 10,000 endpoints occupy 640 KB. `@unchecked Sendable`: workers read `base`, which is constant; the rest is the control thread's.
 public final class EndpointStates: @unchecked Sendable {
     @usableFromInline let base: UnsafeMutableRawPointer
+    /// What, like these states, outlives the generation that it was made for.
+    public let holds = RouteHolds()
     private let capacity: Int
     /// Slots below this have been used.
     private var frontier = 0

@@ -14,42 +14,16 @@ struct PlainPath {
     /// Nil when the path is ambiguous.
     /// - Parameter path: with its query, which is left out.
     init?(_ path: UnsafeRawBufferPointer, method: UnsafeRawBufferPointer) {
-        var count = 0
-        var decoded = 0
-        // Bytes of the segment so far, and how many of them are dots.
-        var segment = 0, dots = 0
-        var isFirst = true
-        while count < path.count {
-            var byte = path[count]
-            if byte == UInt8(ascii: "?") || byte == UInt8(ascii: "#") { break }
-            count += 1
-            if byte == UInt8(ascii: "/") {
-                // An empty segment stands between two slashes, never before the first.
-                if !isFirst && (segment == 0 || segment == dots && dots <= 2) { return nil }
-                (segment, dots, isFirst) = (0, 0, false)
-                decoded += 1
-                continue
-            }
-            if byte == UInt8(ascii: "%") {
-                guard count + 1 < path.count, let high = Self.digit(path[count]), let low = Self.digit(path[count + 1]) else { return nil }
-                byte = high << 4 | low
-                count += 2
-                if byte == UInt8(ascii: "/") || byte == UInt8(ascii: "%") { return nil }
-            }
-            if byte == UInt8(ascii: "\\") || byte == UInt8(ascii: ";") || byte < 0x20 || byte == 0x7F { return nil }
-            segment += 1
-            if byte == UInt8(ascii: ".") { dots += 1 }
-            decoded += 1
-        }
-        if segment > 0, segment == dots, dots <= 2 { return nil }
-        guard count > 0 else {
+        let form = PathForm(path)
+        guard form.traits.isSubset(of: .escape) else { return nil }
+        guard !form.path.isEmpty else {
             // `http://host?query` asks for the root; CONNECT asks for no path.
             bytes = UnsafeRawBufferPointer(start: ("/" as StaticString).utf8Start, count: Self.isConnect(method) ? 0 : 1)
             decodedCount = bytes.count
             return
         }
-        bytes = UnsafeRawBufferPointer(rebasing: path[..<count])
-        decodedCount = decoded
+        bytes = form.path
+        decodedCount = form.decodedCount
     }
 
     /// Whether the path is what the term asks for.
@@ -74,23 +48,14 @@ struct PlainPath {
             var byte = bytes[source]
             source += 1
             if byte == UInt8(ascii: "%") {
-                // Both were looked at when the path was read.
-                byte = (Self.digit(bytes[source]) ?? 0) << 4 | (Self.digit(bytes[source + 1]) ?? 0)
+                // It was looked at when the path was read.
+                byte = PathForm.escaped(in: bytes, at: source) ?? 0
                 source += 2
             }
             if place >= skipped, wanted[place - skipped] != byte { return false }
             place += 1
         }
         return true
-    }
-
-    private static func digit(_ byte: UInt8) -> UInt8? {
-        switch byte {
-        case 0x30...0x39: byte - 0x30
-        case 0x41...0x46: byte - 0x41 + 10
-        case 0x61...0x66: byte - 0x61 + 10
-        default: nil
-        }
     }
 
     private static func isConnect(_ method: UnsafeRawBufferPointer) -> Bool {

@@ -7,6 +7,8 @@ final class ShardSlots {
     let memory: ShardMemory
     /// By the endpoint's number in the shard.
     let slots: UnsafeMutableBufferPointer<UInt32>
+    /// A routes shard's own slot; `.max` with the others.
+    let holdSlot: UInt32
     private let states: EndpointStates
 
     /// Gives every endpoint a slot: that of the same (service, port, address, port) in the bucket's previous shard, or a
@@ -17,6 +19,9 @@ final class ShardSlots {
         let view = memory.view
         slots = .allocate(capacity: view.endpointCount)
         slots.initialize(repeating: .max)
+        let isRoutes = view.id.family == .routes
+        holdSlot = isRoutes ? states.holds.claim(view) ?? .max : .max
+        if isRoutes, holdSlot == .max { throw .holdsExhausted }
         for place in 0..<view.serviceCount {
             let service = view.service(at: place)
             let older = previous.flatMap { $0.service(like: service) }
@@ -44,6 +49,7 @@ final class ShardSlots {
     deinit {
         for slot in slots where slot != .max { states.release(slot) }
         slots.deallocate()
+        if holdSlot != .max { states.holds.replace(holdSlot, memory) }
     }
 
     private func service(like service: ServiceView) -> ServiceView? {
@@ -58,4 +64,6 @@ public enum RoutingFault: Error, Equatable {
     case incomplete(missing: ShardID)
     /// More than `Limits.endpointsMax` endpoints at one time.
     case endpointsExhausted
+    /// More than `RouteHolds.slotsMax` routes shards are held by requests under way.
+    case holdsExhausted
 }

@@ -2,7 +2,7 @@ import MeshModel
 
 /// One generation of everything the proxy routes by. Immutable; made and freed by the control thread, read by all workers.
 ///
-/// It owns no copy of anything: it is a list of 768 shards and, per services shard, the list of slots.
+/// It owns no copy of anything: it is a list of 1,024 shards and, per services shard, the list of slots.
 public final class Tables {
     /// The snapshot's generation.
     public let generation: UInt64
@@ -18,15 +18,17 @@ public final class Tables {
         for ordinal in 0..<ShardID.count {
             // Not with `map`: what it made of nil had only its first word cleared, and was taken for a shard (Swift 6.3, unoptimised).
             if let shard = shards[ordinal] {
-                places.advanced(by: ordinal).initialize(to: ShardPlace(view: shard.memory.view, slots: UnsafePointer(shard.slots.baseAddress)))
+                places.advanced(by: ordinal).initialize(to: ShardPlace(view: shard.memory.view, slots: UnsafePointer(shard.slots.baseAddress), holdSlot: shard.holdSlot))
             } else {
                 places.advanced(by: ordinal).initialize(to: nil)
             }
         }
         // All shards of a generation have it; without any, nobody has an identity.
         let trustDomain = shards.lazy.compactMap { $0?.memory.view.trustDomain }.first ?? UnsafeRawBufferPointer(start: nil, count: 0)
-        root.initialize(to: TablesRoot(generation: generation, epoch: 0, statesBase: states.base, places: places, trustDomain: trustDomain,
-            hasPolicies: shards[(ShardID.count - Limits.bucketsPerFamily)...].contains { $0 != nil }))
+        root.initialize(
+            to: TablesRoot(
+                generation: generation, epoch: 0, statesBase: states.base, places: places, trustDomain: trustDomain,
+                hasPolicies: shards[ShardID.firstPolicies..<ShardID.firstRoutes].contains { $0 != nil }, holds: states.holds.places))
     }
 
     deinit {
@@ -93,10 +95,14 @@ struct TablesRoot {
     @usableFromInline let trustDomain: UnsafeRawBufferPointer
     /// Some workload of this node has access rules.
     @usableFromInline let hasPolicies: Bool
+    /// The process's; it outlives all tables.
+    @usableFromInline let holds: RouteHoldsPlaces
 }
 
 @usableFromInline
 struct ShardPlace {
     @usableFromInline let view: ShardView
     @usableFromInline let slots: UnsafePointer<UInt32>?
+    /// Of a routes shard.
+    @usableFromInline let holdSlot: UInt32
 }

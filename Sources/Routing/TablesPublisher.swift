@@ -77,6 +77,7 @@ public final class TablesPublisher: @unchecked Sendable {
         for worker in 0..<workers { oldest = min(oldest, line(worker).pointee.load(ordering: .acquiring)) }
         retired.removeAll { $0.root.pointee.epoch < oldest }
         states.sweep()
+        states.holds.sweep()
         return retired.isEmpty
     }
 

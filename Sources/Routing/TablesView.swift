@@ -65,8 +65,24 @@ public struct TablesView: @unchecked Sendable {
     public func accessRules(of workload: WorkloadView) -> AccessRulesView? {
         let uid = workload.uid
         let hash = ShardHash.of(uid: uid)
-        guard let place = root.pointee.places[2 * Limits.bucketsPerFamily + ShardHash.bucket(hash)] else { return nil }
+        guard let place = root.pointee.places[ShardID.firstPolicies + ShardHash.bucket(hash)] else { return nil }
         return place.view.accessRules(uid: uid, hash: hash)
+    }
+
+    /// What routes say about a service's port to callers of a namespace; nil: nothing, it is for the service's own endpoints.
+    @inlinable
+    public func routes(of service: ServiceDestination, callersNamespace: UnsafeRawBufferPointer) -> RouteTableView? {
+        guard let place = root.pointee.places[ShardID.firstRoutes + ShardHash.bucket(service.service.hash)] else { return nil }
+        return place.view.routes(of: service.service, port: service.port.number, callersNamespace: callersNamespace)
+    }
+
+    /// Where requests of a rule's backend go; nil when its reference leads nowhere, or to what the mesh does not know.
+    @inlinable
+    public func service(of backend: RouteBackendView) -> ServiceDestination? {
+        guard !backend.isUnresolved, let service = service(hash: backend.hash, namespace: backend.namespace, name: backend.name),
+            let port = service.port(numbered: backend.port)
+        else { return nil }
+        return with(service, port)
     }
 
     /// The service port that (address, port) is an endpoint of; a headless service's if there are several.
@@ -87,7 +103,7 @@ public struct TablesView: @unchecked Sendable {
     @inlinable
     func lookUp(_ address: IPAddress) -> AddressView? {
         let hash = ShardHash.of(address)
-        guard let place = root.pointee.places[Limits.bucketsPerFamily + ShardHash.bucket(hash)] else { return nil }
+        guard let place = root.pointee.places[ShardID.firstAddresses + ShardHash.bucket(hash)] else { return nil }
         return place.view.address(address, hash: hash)
     }
 

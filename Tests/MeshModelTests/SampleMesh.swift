@@ -25,6 +25,7 @@ enum SampleMesh {
         }
         for number in state.services.indices where number % 3 == 0 { state.services[number].policy = policy(number) }
         state.access = state.workloads.prefix(200).map { access(to: $0.uid) }
+        state.routes = state.services.prefix(200).enumerated().map { routes(of: $1, number: $0) }
         return state
     }
 
@@ -50,6 +51,36 @@ enum SampleMesh {
         policy.fallback = number % 2 == 0 ? .reply(status: 200, contentType: "text/plain", body: "later") : .service(namespace: "shop", name: "spare", port: 80)
         policy.session = SessionRule(usesCookie: true, name: "session", absoluteTimeoutSeconds: 60)
         return policy
+    }
+
+    /// Every kind of match and everything that a rule can say; more of them the higher the number.
+    static func routes(of service: Service, number: Int) -> ServiceRoutes {
+        let paths: [PathPattern] = [.any, .exact("/a/%7Eb"), .prefix("/a/"), .expression("/v[0-9]+/.*"), .prefix("/")]
+        let hosts: [HostPattern] = [.any, .exact("Cart.example"), .suffix(".example.com")]
+        let matches = (0...(number % 20)).map { place in
+            RouteMatch(
+                hostname: hosts[place % 3], path: paths[place % 5], method: place % 2 == 0 ? nil : "GET",
+                headers: place % 4 == 0 ? [] : [FieldPattern(name: "x-version", value: place % 3 == 0 ? .exact("v\(place)") : .expression("v[0-9]+"))],
+                query: place % 5 == 0 ? [FieldPattern(name: "user", value: .exact("me"))] : [], rule: place % 3)
+        }
+        let edits = FieldEdits(set: [.init(name: "x-a", value: "1")], add: [.init(name: "x-b", value: "2 3")], remove: ["x-c"])
+        let forwarding = RouteRule(
+            route: "HTTPRoute shop/r\(number)", rule: "spec.rules[0]",
+            action: .forward([
+                WeightedBackend(.service(namespace: service.namespace, name: service.name, port: 80), weight: 99, requestHeaders: edits),
+                WeightedBackend(.unresolved, weight: 1, responseHeaders: edits),
+            ]), requestHeaders: edits, rewrite: URLRewrite(hostname: "inner.example", path: .prefix("/new/")),
+            mirrors: [RequestMirror(target: .service(namespace: "shop", name: "shadow", port: 81), numerator: 1, denominator: 4)],
+            timeouts: RouteTimeouts(requestMilliseconds: 1_500, backendRequestMilliseconds: 0), retry: RetryRule(statuses: [502, 503], attempts: 2, backoffMilliseconds: 25),
+            session: SessionRule(name: "sid", absoluteTimeoutSeconds: 3_600, idleTimeoutSeconds: 60, isPermanent: true))
+        let redirecting = RouteRule(
+            route: "HTTPRoute shop/r\(number)", rule: "spec.rules[1]",
+            action: .redirect(RequestRedirect(scheme: "https", hostname: "outer.example", path: .full("/there"), port: 8443, status: 308)), responseHeaders: edits,
+            cors: CORSRule(origins: ["https://*.example.com"], methods: ["GET", "PUT"], headers: ["x-d"], exposedHeaders: ["x-e"], allowsCredentials: true, maxAgeSeconds: 7))
+        let bare = RouteRule(route: "GRPCRoute shop/g", rule: "named", isGRPC: true, action: .forward([]), session: SessionRule(usesCookie: false, name: "x-sid"))
+        return ServiceRoutes(
+            namespace: service.namespace, name: service.name, port: 80, callersNamespace: number % 7 == 0 ? "ns1" : nil, matches: matches,
+            rules: [forwarding, redirecting, bare])
     }
 
     /// Rules of every step, with terms of every subject.

@@ -6,7 +6,7 @@ import Testing
 @Suite struct ShardTests {
     /// Records are bytes shared by two processes: no padding, fixed sizes.
     @Test func recordsHaveTheirSizes() {
-        #expect(MemoryLayout<ShardHeader>.stride == 72)
+        #expect(MemoryLayout<ShardHeader>.stride == 128)
         #expect(MemoryLayout<ServiceRecord>.stride == 40)
         #expect(MemoryLayout<PolicyRecord>.stride == 152)
         #expect(MemoryLayout<MatchRecord>.stride == 48)
@@ -20,6 +20,14 @@ import Testing
         #expect(MemoryLayout<AccessSubjectRecord>.stride == 32)
         #expect(MemoryLayout<AccessRuleRecord>.stride == 32)
         #expect(MemoryLayout<AccessTermRecord>.stride == 16)
+        #expect(MemoryLayout<RoutedServiceRecord>.stride == 32)
+        #expect(MemoryLayout<RouteTableRecord>.stride == 48)
+        #expect(MemoryLayout<RouteMatchRecord>.stride == 48)
+        #expect(MemoryLayout<RouteRuleRecord>.stride == 128)
+        #expect(MemoryLayout<RouteFieldRecord>.stride == 20)
+        #expect(MemoryLayout<RouteBackendRecord>.stride == 48)
+        #expect(MemoryLayout<FieldEditRecord>.stride == 20)
+        #expect(MemoryLayout<CORSRecord>.stride == 40)
         #expect(MemoryLayout<WorkloadRecord>.stride == WorkloadRecord.stringCount * 8 + 8)
     }
 
