@@ -281,7 +281,8 @@ extension RouteRuleRecord {
             requestMilliseconds: rule.timeouts.requestMilliseconds ?? Self.notSaid,
             backendRequestMilliseconds: rule.timeouts.backendRequestMilliseconds ?? Self.notSaid, retryStatuses: StringReference(),
             sessionName: StringReference(), sessionAbsoluteSeconds: rule.session?.absoluteTimeoutSeconds ?? 0,
-            sessionIdleSeconds: rule.session?.idleTimeoutSeconds ?? 0, backoffMilliseconds: rule.retry?.backoffMilliseconds ?? 0, cors: 0, port: port,
+            sessionIdleSeconds: rule.session?.idleTimeoutSeconds ?? 0, backoffMilliseconds: rule.retry?.backoffMilliseconds ?? 0, cors: 0,
+            retryGRPCStatuses: (rule.retry?.grpcStatuses ?? []).reduce(0) { $0 | 1 << UInt32($1 & 31) }, port: port,
             status: status, attempts: rule.retry?.attempts ?? 0, pathKind: 0, flags: flags)
     }
 }

@@ -95,6 +95,9 @@ struct RouteRuleRecord {
     @usableFromInline var backoffMilliseconds: UInt32
     /// The number of the CORS rule, plus one; 0: none.
     @usableFromInline var cors: UInt32
+    /// A bit for each.
+    @usableFromInline var retryGRPCStatuses: UInt32
+    @usableFromInline var zero: UInt32 = 0
     @usableFromInline var port: UInt16
     @usableFromInline var status: UInt16
     @usableFromInline var attempts: UInt8

@@ -254,6 +254,9 @@ public struct RetryView: @unchecked Sendable {
     @inlinable public var attempts: UInt8 { rule.record.pointee.attempts }
     @inlinable public var backoffMilliseconds: UInt32 { rule.record.pointee.backoffMilliseconds }
 
+    /// A bit for each gRPC status that calls for another attempt.
+    @inlinable public var grpcStatuses: UInt32 { rule.record.pointee.retryGRPCStatuses }
+
     @inlinable public var statusCount: Int { Int(rule.record.pointee.retryStatuses.byteCount) / 2 }
 
     /// The status at a place in 0 ..< `statusCount`.

@@ -155,7 +155,7 @@ extension ShardView {
 
     /// What routes say about a port of a service: to callers of a namespace, or else to all.
     @inlinable
-    public func routes(of service: ServiceView, port: UInt16, callersNamespace: UnsafeRawBufferPointer) -> RouteTableView? {
+    public func routes(of service: ServiceView, port: UInt16, callersNamespace: @autoclosure () -> UnsafeRawBufferPointer) -> RouteTableView? {
         let header = header.pointee
         guard header.family == 4 else { return nil }
         let table = records(header.table, of: UInt32.self)
@@ -178,7 +178,7 @@ extension ShardView {
     }
 
     @inlinable
-    func routes(_ service: UnsafePointer<RoutedServiceRecord>, port: UInt16, _ callersNamespace: UnsafeRawBufferPointer) -> RouteTableView? {
+    func routes(_ service: UnsafePointer<RoutedServiceRecord>, port: UInt16, _ callersNamespace: () -> UnsafeRawBufferPointer) -> RouteTableView? {
         let tables = records(header.pointee.b, of: RouteTableRecord.self) + Int(service.pointee.tables.start)
         var place = 0
         while place < Int(service.pointee.tables.count) {
@@ -186,7 +186,7 @@ extension ShardView {
             place += 1
             guard table.pointee.port == port else { continue }
             // Those of a namespace stand before everybody's.
-            if table.pointee.callersNamespace.byteCount == 0 || isEqual(text(table.pointee.callersNamespace), callersNamespace) {
+            if table.pointee.callersNamespace.byteCount == 0 || isEqual(text(table.pointee.callersNamespace), callersNamespace()) {
                 return RouteTableView(shard: self, record: table)
             }
         }

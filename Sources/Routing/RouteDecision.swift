@@ -5,7 +5,7 @@ public struct RouteRequest {
     public var method: UnsafeRawBufferPointer
     /// As it came: escapes, query and all.
     public var path: UnsafeRawBufferPointer
-    /// The host asked for; a port behind it is not looked at.
+    /// Host and port as the request names them; a pattern of the header `host` is compared with both, a hostname with the host alone.
     public var host: UnsafeRawBufferPointer
 
     @inlinable

@@ -23,12 +23,15 @@ struct RouteQuestion {
     /// In normal form, without the query.
     let path: UnsafeRawBufferPointer
     let query: UnsafeRawBufferPointer
+    /// As it came.
+    let authority: UnsafeRawBufferPointer
     /// Without port and final dot.
     let host: UnsafeRawBufferPointer
 
     /// Nil: a path longer than any head.
     init?(_ request: RouteRequest, _ scratch: borrowing RouteScratch) {
         method = request.method
+        authority = request.host
         host = HostName.withoutPort(request.host)
         let form = PathForm(request.path)
         query = form.query
@@ -86,19 +89,23 @@ struct RouteQuestion {
     /// The value of a header; of repeated ones the values with commas between them (RFC 9110, 5.3; without blanks, as Envoy joins them), of cookies with
     /// `; ` (RFC 9113, 8.2.3).
     private func header(_ name: UnsafeRawBufferPointer, _ scratch: borrowing RouteScratch, _ field: FieldLookup) -> UnsafeRawBufferPointer? {
+        // In HTTP/2 `:authority` takes its place (RFC 9113, 8.3.1).
+        if Self.isSame(name, "host") { return authority }
         var row = 0
         guard let first = field(name, &row) else { return nil }
         guard var value = field(name, &row) else { return first }
         var writer = ScratchWriter(scratch.value)
         guard writer.write(first) else { return nil }
         while true {
-            guard writer.write(Self.isCookie(name) ? "; " : ","), writer.write(value) else { return nil }
+            guard writer.write(Self.isSame(name, "cookie") ? "; " : ","), writer.write(value) else { return nil }
             guard let next = field(name, &row) else { return writer.written }
             value = next
         }
     }
 
-    private static func isCookie(_ name: UnsafeRawBufferPointer) -> Bool { isSame(name, UnsafeRawBufferPointer(start: ("cookie" as StaticString).utf8Start, count: 6)) }
+    private static func isSame(_ name: UnsafeRawBufferPointer, _ known: StaticString) -> Bool {
+        isSame(name, UnsafeRawBufferPointer(start: known.utf8Start, count: known.utf8CodeUnitCount))
+    }
 
     /// The value of the first query parameter with a name, both decoded as forms are (URL standard, 5.1): `+` is a blank, escapes are bytes.
     private func parameter(_ name: UnsafeRawBufferPointer, _ scratch: borrowing RouteScratch) -> UnsafeRawBufferPointer? {

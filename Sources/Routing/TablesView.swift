@@ -70,10 +70,11 @@ public struct TablesView: @unchecked Sendable {
     }
 
     /// What routes say about a service's port to callers of a namespace; nil: nothing, it is for the service's own endpoints.
+    /// - Parameter callersNamespace: asked for only where this service has routes for some namespace alone.
     @inlinable
-    public func routes(of service: ServiceDestination, callersNamespace: UnsafeRawBufferPointer) -> RouteTableView? {
+    public func routes(of service: ServiceDestination, callersNamespace: @autoclosure () -> UnsafeRawBufferPointer) -> RouteTableView? {
         guard let place = root.pointee.places[ShardID.firstRoutes + ShardHash.bucket(service.service.hash)] else { return nil }
-        return place.view.routes(of: service.service, port: service.port.number, callersNamespace: callersNamespace)
+        return place.view.routes(of: service.service, port: service.port.number, callersNamespace: callersNamespace())
     }
 
     /// Where requests of a rule's backend go; nil when its reference leads nowhere, or to what the mesh does not know.

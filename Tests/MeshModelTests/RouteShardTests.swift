@@ -16,7 +16,7 @@ import Testing
         #expect(rule.mirrorCount == 1 && string(rule.mirror(at: 0).backend.name) == "shadow" && rule.mirror(at: 0).backend.port == 81)
         #expect(rule.timeouts == RouteTimeouts(requestMilliseconds: 1_500, backendRequestMilliseconds: 0))
         let retry = try #require(rule.retry)
-        #expect(retry.attempts == 2 && retry.backoffMilliseconds == 25 && retry.takes(status: 503) && !retry.takes(status: 500))
+        #expect(retry.grpcStatuses == 1 << 14 && retry.attempts == 2 && retry.backoffMilliseconds == 25 && retry.takes(status: 503) && !retry.takes(status: 500))
         let session = try #require(rule.session)
         #expect(session.usesCookie && string(session.name) == "sid" && session.absoluteTimeoutSeconds == 3_600 && session.idleTimeoutSeconds == 60 && session.isPermanent)
 

@@ -71,7 +71,7 @@ enum SampleMesh {
                 WeightedBackend(.unresolved, weight: 1, responseHeaders: edits),
             ]), requestHeaders: edits, rewrite: URLRewrite(hostname: "inner.example", path: .prefix("/new/")),
             mirrors: [RequestMirror(target: .service(namespace: "shop", name: "shadow", port: 81), numerator: 1, denominator: 4)],
-            timeouts: RouteTimeouts(requestMilliseconds: 1_500, backendRequestMilliseconds: 0), retry: RetryRule(statuses: [502, 503], attempts: 2, backoffMilliseconds: 25),
+            timeouts: RouteTimeouts(requestMilliseconds: 1_500, backendRequestMilliseconds: 0), retry: RetryRule(statuses: [502, 503], grpcStatuses: [14], attempts: 2, backoffMilliseconds: 25),
             session: SessionRule(name: "sid", absoluteTimeoutSeconds: 3_600, idleTimeoutSeconds: 60, isPermanent: true))
         let redirecting = RouteRule(
             route: "HTTPRoute shop/r\(number)", rule: "spec.rules[1]",

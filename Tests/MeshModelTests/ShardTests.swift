@@ -23,7 +23,7 @@ import Testing
         #expect(MemoryLayout<RoutedServiceRecord>.stride == 32)
         #expect(MemoryLayout<RouteTableRecord>.stride == 48)
         #expect(MemoryLayout<RouteMatchRecord>.stride == 48)
-        #expect(MemoryLayout<RouteRuleRecord>.stride == 128)
+        #expect(MemoryLayout<RouteRuleRecord>.stride == 136)
         #expect(MemoryLayout<RouteFieldRecord>.stride == 20)
         #expect(MemoryLayout<RouteBackendRecord>.stride == 48)
         #expect(MemoryLayout<FieldEditRecord>.stride == 20)
