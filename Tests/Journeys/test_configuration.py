@@ -1,10 +1,13 @@
 """The directory of Kubernetes objects: a fault stays where it is, a change happens at once."""
 
+import subprocess
+
 import pytest
 import yaml
 
 from http1 import Client
 from mesh import eventually
+from mesh.machine import weft
 from shop import HTTP, Load, load
 
 BROKEN = """apiVersion: v1
@@ -106,3 +109,56 @@ def test_a_service_moves(shop):
     finally:
         shop.service("cart", [shop.cart], HTTP)
         shop.apply()
+
+
+ROUTE = """apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: split, namespace: shop}}
+spec:
+  parentRefs: [{{group: "", kind: Service, name: cart, port: 80}}]
+  rules:
+  - backendRefs: [{{name: stock, port: 80}}]
+  - matches: [{{path: {{value: /new}}}}]
+    {more}
+"""
+
+
+@pytest.mark.parametrize("more, field, words", [
+    ("backendRefs: [{name: stock, port: 80}]", None, "Accepted=True, ResolvedRefs=True"),
+    ("backendRefs: [{name: nobody, port: 80}]", "spec.rules[1].backendRefs[0].name", "Accepted=True, ResolvedRefs=False (BackendNotFound"),
+    ("backendRef: [{name: stock, port: 80}]", "spec.rules[1].backendRef", "PartiallyInvalid=True (UnsupportedValue: Dropped Rule spec.rules[1]"),
+    ("filters: [{type: ExternalAuth, externalAuth: {}}]", "spec.rules[1].filters[0].type", "PartiallyInvalid=True (UnsupportedValue: Dropped Rule spec.rules[1]"),
+], ids=["right", "no such backend", "misspelt field", "unsupported filter"])
+def test_a_route_is_checked_before_it_is_applied(shop, tmp_path, more, field, words):
+    """What would not work is said with file, object, field and condition, before anybody's requests meet it; the exit code says it to a pipeline."""
+    for path in shop.published.path.glob("*.yaml"):
+        (tmp_path / path.name).write_text(path.read_text())
+    (tmp_path / "route.yaml").write_text(ROUTE.format(more=more))
+    done = subprocess.run([weft(), "config", "check", tmp_path], capture_output=True, text=True, timeout=30)
+    assert done.returncode == (0 if field is None else 1), done.stdout + done.stderr
+    told = [line for line in done.stdout.splitlines() if line.startswith("HTTPRoute shop/split at Service shop/cart port 80: ")]
+    assert len(told) == 1 and words in told[0], done.stdout
+    if field:
+        assert any("route.yaml:" in line and f"HTTPRoute shop/split: {field}: " in line for line in done.stdout.splitlines()), done.stdout
+
+
+def test_the_status_shows_routes_and_a_broken_version_changes_nothing(shop):
+    """Text and JSON, with the conditions of the API; after a broken edit the last good version is still in force, and it is said why."""
+    def route():
+        return next((found for found in shop.nodes[0].weft.status()["routes"] if found["name"] == "split"), None)
+
+    def conditions():
+        return {c["type"]: (c["status"], c["reason"]) for c in route()["parents"][0]["conditions"]} if route() else {}
+    shop.extra["route.yaml"] = ROUTE.format(more="backendRefs: [{name: stock, port: 80}]")
+    shop.apply()
+    good = {"Accepted": ("True", "Accepted"), "ResolvedRefs": ("True", "ResolvedRefs")}
+    eventually(lambda: conditions() == good, within=5, what="the route is in force")
+    assert route()["parents"][0]["parentRef"] == {"group": "", "kind": "Service", "namespace": "shop", "name": "cart", "port": 80}
+    assert "HTTPRoute shop/split" in shop.nodes[0].weft.status_text()
+    shop.extra["route.yaml"] = ROUTE.format(more="backendRef: [{name: stock, port: 80}]")
+    shop.apply()
+    eventually(lambda: "PartiallyInvalid" in conditions(), within=5, what="the broken version is told")
+    assert {**good, "PartiallyInvalid": ("True", "UnsupportedValue")} == conditions()
+    fault = next(found for found in faults(shop) if found["object"] == "HTTPRoute shop/split")
+    assert (fault["field"], fault["consequence"]) == ("spec.rules[1].backendRef", "previousKept")
+    assert "Fall Back" in shop.nodes[0].weft.status_text()
