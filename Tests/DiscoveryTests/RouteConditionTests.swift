@@ -49,6 +49,11 @@ import Testing
 
     static let values: [Case] = [
         rule("matches: [{path: {type: Glob, value: /a}}]", ".matches[0].path.type"),
+        rule("matches: [{path: {type: RegularExpression, value: \"(/a)\\\\1\"}}]", ".matches[0].path.value"),
+        rule("matches: [{path: {type: RegularExpression, value: \"/(?=a)\"}}]", ".matches[0].path.value"),
+        rule("matches: [{headers: [{name: a, value: \"[\", type: RegularExpression}]}]", ".matches[0].headers[0].value"),
+        rule("matches: [{queryParams: [{name: a, value: \"*\", type: RegularExpression}]}]", ".matches[0].queryParams[0].value"),
+        rule("matches: [{method: {type: RegularExpression, service: \"a)(b\"}}]", ".matches[0].method.service", kind: "GRPCRoute"),
         rule("matches: [{path: {value: a}}]", ".matches[0].path.value"),
         rule("matches: [{path: {type: Exact, value: /a//b}}]", ".matches[0].path.value"),
         rule("matches: [{path: {value: /a/../b}}]", ".matches[0].path.value"),
@@ -167,6 +172,17 @@ import Testing
         #expect(view.conditions(0) == ["Accepted=True(Accepted)", "ResolvedRefs=False(RefNotPermitted)"])
         #expect(view.conditions(1) == ["Accepted=True(Accepted)", "ResolvedRefs=True(ResolvedRefs)"], "its callers reach that Service anyway")
         #expect(view.conditions(2).first == "Accepted=False(NoMatchingParent)")
+    }
+
+    @Test func aPortThatIsAskedForTooMuchKeepsItsOldestRoutes() {
+        // 17 routes of 1,024 matches each: one more than 16,384.
+        let rules = "[" + (0..<16).map { rule in "{matches: [\((0..<4).map { "{path: {value: /\(rule)/\($0)}}" }.joined(separator: ", "))]}" }.joined(separator: ", ") + "]"
+        let hosts = "[" + (0..<16).map { "h\($0).example" }.joined(separator: ", ") + "]"
+        let routes = (10..<27).map { RouteScene.route("r\($0)", created: "2026-01-01T00:00:\(50 - $0)Z", hostnames: hosts, rules: rules) }
+        let view = Scene.view(([RouteScene.services] + routes).joined(separator: "\n---\n"))
+        #expect(view.cart()?.matches.count == Limits.routeMatchesPerPortMax)
+        #expect(view.faults.map(\.object) == ["HTTPRoute shop/r10"], "the youngest")
+        #expect(view.routes.filter { $0.parents.first?.conditions.first?.status == .isTrue }.count == 16)
     }
 
     @Test func theSameParentTwiceIsAFault() {

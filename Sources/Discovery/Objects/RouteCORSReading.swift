@@ -7,7 +7,7 @@ enum RouteCORSReading {
     static func cors(_ reader: ObjectReader) -> CORSRule {
         reader.allowOnly(["allowOrigins", "allowCredentials", "allowMethods", "allowHeaders", "exposeHeaders", "maxAge"])
         return CORSRule(
-            origins: items(reader, "allowOrigins", remedy: "write https://shop.example.com, https://*.example.com or *") { isOrigin($0) },
+            origins: items(reader, "allowOrigins", remedy: "write https://shop.example.com, https://*.example.com or *") { isOrigin($0) }.map { lowered($0) },
             methods: items(reader, "allowMethods", remedy: "write a method in upper case, or *") { text in
                 ObjectReader.isToken(text) && !text.utf8.contains { (0x61...0x7A).contains($0) }
             },
@@ -29,8 +29,9 @@ enum RouteCORSReading {
         return items.map(\.text)
     }
 
-    /// `scheme://host[:port]`; the host's beginning may be `*`.
-    private static func isOrigin(_ text: String) -> Bool {
+    /// `scheme://host[:port]`; the host's beginning may be `*`. Browsers write origins in lower case (URL standard, 4.7).
+    private static func isOrigin(_ written: String) -> Bool {
+        let text = lowered(written)
         guard let scheme = ["http://", "https://"].first(where: text.hasPrefix) else { return false }
         var host = text.dropFirst(scheme.count)
         if let colon = host.lastIndex(of: ":"), !host.hasSuffix("]") {

@@ -152,7 +152,12 @@ struct RouteMatchReading {
         // Protocol buffers write a whole name with a dot in front; a path has none.
         let whole = isExpression ? service : service.map { $0.hasPrefix(".") ? String($0.dropFirst()) : $0 }
         let counts = RouteObject.Match.Call(isExpression: isExpression, serviceCount: whole?.utf8.count ?? 0, methodCount: method?.utf8.count ?? 0)
-        if isExpression { return RouteObject.Match(path: .expression("/(\(service ?? "[^/]+"))/(\(method ?? "[^/]+"))"), call: counts) }
+        if isExpression {
+            let path = "/(\(service ?? "[^/]+"))/(\(method ?? "[^/]+"))"
+            // Each half may be small enough and both together too large.
+            if reader.log.faults.isEmpty { Self.checkExpression(reader, service == nil ? "method" : "service", path) }
+            return RouteObject.Match(path: .expression(path), call: counts)
+        }
         switch (whole, method) {
         case (let service?, let method?): return RouteObject.Match(path: .exact("/\(service)/\(method)"), call: counts)
         case (let service?, nil): return RouteObject.Match(path: .prefix("/\(service)"), call: counts)
@@ -175,6 +180,13 @@ struct RouteMatchReading {
     // MARK: Expressions
 
     private static func checkExpression(_ reader: ObjectReader, _ field: String, _ text: String) {
+        do throws(ExpressionFault) {
+            _ = try Expression.compile(text)
+        } catch {
+            reader.fault(
+                field, "“\(text.prefix(64))” is no expression that runs in linear time: \(error)",
+                remedy: "write it in RE2's syntax, for the whole text, at most \(Expression.bytesMax) bytes")
+        }
     }
 }
 

@@ -32,6 +32,7 @@ struct RouteAssembly {
         routes = objects.map { Route(object: $0, held: $1) }
         for number in routes.indices { attach(number) }
         settleConflicts()
+        settleLimits()
     }
 
     // MARK: Attaching
@@ -96,6 +97,30 @@ struct RouteAssembly {
                 routes[number].outcomes[place] = left.isEmpty ? .refused(.conflicted, message) : .attached(service: service, ports: left)
                 let held = routes[number].held
                 if !left.isEmpty { notes.append(Note(file: held.file, line: held.line, text: "\(routes[number].object.name): \(message)")) }
+            }
+        }
+    }
+
+    /// A port that is asked for more than a shard takes keeps its oldest routes; the others are refused, and everything else goes on.
+    private mutating func settleLimits() {
+        var attached: [RoutedPort: [Int]] = [:]
+        for (number, route) in routes.enumerated() {
+            for port in Set(route.routedPorts) { attached[port, default: []].append(number) }
+        }
+        for (port, numbers) in attached.sorted(by: { $0.key < $1.key }) {
+            var (matches, rules) = (0, 0)
+            for number in numbers.sorted(by: { routes[$0].object.isOlder(than: routes[$1].object) }) {
+                let object = routes[number].object
+                let own = object.rules.reduce(0) { $0 + $1.matches.count } * max(1, object.hostnames.count)
+                if matches + own <= Limits.routeMatchesPerPortMax, rules + object.rules.count <= Limits.routeRulesPerPortMax {
+                    (matches, rules) = (matches + own, rules + object.rules.count)
+                    continue
+                }
+                let message = "older routes leave no room at port \(port.port) of Service \(port.service), which has \(Limits.routeRulesPerPortMax) rules and \(Limits.routeMatchesPerPortMax) matches at most"
+                for (place, outcome) in routes[number].outcomes.enumerated() {
+                    guard case .attached(port.service, let ports) = outcome, ports.contains(port.port) else { continue }
+                    routes[number].outcomes[place] = .refused(.unsupportedValue, message)
+                }
             }
         }
     }
@@ -176,6 +201,7 @@ struct RouteAssembly {
 
     private static func remedy(for reason: RouteCondition.Reason, _ parent: RouteObject.Parent) -> String {
         switch reason {
+        case .unsupportedValue: "write fewer, or attach them to different Services"
         case .conflicted: "attach the routes to different ports, or give them different hostnames"
         case _ where !parent.isService: "write group: \"\" and kind: Service"
         default: "write the name, and the port, of a Service that is there"
@@ -227,6 +253,11 @@ extension RouteObject {
     /// Nil for the producer's routes, which are everybody's; a consumer's are for callers of its own namespace alone.
     fileprivate func callersNamespace(at service: ServiceKey) -> String? {
         service.namespace == metadata.namespace ? nil : metadata.namespace
+    }
+
+    /// What the API server has not dated is younger than all that it has; of one time, the first in alphabetical order is older.
+    fileprivate func isOlder(than other: RouteObject) -> Bool {
+        (metadata.createdAt ?? "~", metadata.namespace, metadata.name) < (other.metadata.createdAt ?? "~", other.metadata.namespace, other.metadata.name)
     }
 
     fileprivate func sharesHost(with other: RouteObject) -> Bool {
