@@ -59,8 +59,10 @@ static int socket_write(BIO *bio, const char *bytes, int count) {
         outlet->count += (uint32_t)count;
         return count;
     }
-    // What OpenSSL has to say by itself (an answer to KeyUpdate, an alert) waits for what was sealed before it. Whose content has left is asked later.
-    long n = outlet || s->held ? 0 : offer(s, (const unsigned char *)bytes, (size_t)count);
+    // What OpenSSL has to say by itself (an answer to KeyUpdate, an alert) goes behind what was sealed before it. If that has content, whoever sent it
+    // asks what has become of it.
+    long n = s->held && !s->held->records ? copenssl_held_send(s) : 0;
+    if (n == 0 && !outlet && !s->held) n = offer(s, (const unsigned char *)bytes, (size_t)count);
     if (n > 0) return (int)n;
     if (n == 0) BIO_set_retry_write(bio);
     return -1;
@@ -77,26 +79,45 @@ static long settle(const struct copenssl_sealed *record, int *first, int records
     return content;
 }
 
+/// Keeps what the outlet has behind its first `gone` bytes and `first` records.
+static int hold(struct copenssl_outlet *o, struct copenssl_socket *s, uint32_t gone, int first) {
+    struct copenssl_held *held = malloc(sizeof *held + (o->count - gone));
+    if (!held) return 0;
+    *held = (struct copenssl_held){.count = o->count - gone, .records = o->records - first};
+    for (int i = first; i < o->records; i++)
+        held->record[i - first] = (struct copenssl_sealed){.end = o->record[i].end - gone, .content = o->record[i].content};
+    memcpy(held->bytes, o->bytes + gone, o->count - gone);
+    s->held = held;
+    return 1;
+}
+
+static void empty(struct copenssl_outlet *o) { o->count = 0, o->records = 0; }
+
 long copenssl_outlet_send(struct copenssl_outlet *o, struct copenssl_socket *s) {
     if (!o->count) return 0;
     long n = offer(s, o->bytes, o->count);
     int first = 0;
     long content = n < 0 ? n : settle(o->record, &first, o->records, (uint32_t)n);
-    if (n >= 0 && (uint32_t)n < o->count) {
-        s->held = malloc(sizeof *s->held + (o->count - (size_t)n));
-        if (s->held) {
-            *s->held = (struct copenssl_held){.count = o->count - (uint32_t)n, .records = o->records - first};
-            for (int i = first; i < o->records; i++)
-                s->held->record[i - first] = (struct copenssl_sealed){.end = o->record[i].end - (uint32_t)n, .content = o->record[i].content};
-            memcpy(s->held->bytes, o->bytes + n, o->count - (size_t)n);
-        } else {
-            s->error = ENOMEM;
-            content = -1;
-        }
+    if (n >= 0 && (uint32_t)n < o->count && !hold(o, s, (uint32_t)n, first)) {
+        s->error = ENOMEM;
+        content = -1;
     }
-    o->count = 0;
-    o->records = 0;
+    empty(o);
     return content;
+}
+
+int copenssl_outlet_hold(struct copenssl_outlet *o, struct copenssl_socket *s) {
+    if (o->count && !hold(o, s, 0, o->records)) return 0;
+    empty(o);
+    return 1;
+}
+
+void copenssl_outlet_take(struct copenssl_outlet *o, struct copenssl_socket *s) {
+    struct copenssl_held *held = s->held;
+    o->count = held->count - held->start;
+    memcpy(o->bytes, held->bytes + held->start, o->count);
+    free(held);
+    s->held = NULL;
 }
 
 long copenssl_held_send(struct copenssl_socket *s) {

@@ -35,6 +35,8 @@ out:
 }
 
 int copenssl_forget_certificate(SSL_SESSION *session) {
+    // A session that was taken up again has none.
+    if (!SSL_SESSION_get0_peer(session)) return 1;
     unsigned char *der = NULL;
     int count = i2d_SSL_SESSION(session, &der);
     if (count <= 0) return 0;
@@ -53,7 +55,7 @@ void copenssl_forget_peer(SSL *ssl) {
     STACK_OF(X509) *chain = SSL_get_peer_cert_chain(ssl);
     while (chain && sk_X509_num(chain) > 0) X509_free(sk_X509_pop(chain));
     SSL_SESSION *session = SSL_get_session(ssl);
-    if (session && SSL_SESSION_get0_peer(session)) copenssl_forget_certificate(session);
+    if (session) copenssl_forget_certificate(session);
 }
 
 SSL_SESSION *copenssl_session_alone(const SSL_SESSION *session) {

@@ -24,6 +24,8 @@ public enum TLSLimits {
     public static let ticketSeconds = 7_200
     /// One record (RFC 8446, 5.1).
     public static let recordBytesMax = 16 * 1024
+    /// The last flight of a handshake, client's chain and all, that waits for company.
+    static let flightBytesMax = 2 * 1024
     /// What sealing adds to a record, and what may have to be said before it: twice RFC 8446's 256 bytes.
     static let sealBytesMax = 512
     /// Content bytes that one read of the socket (16 KiB) must have brought for another to follow at once.

@@ -44,17 +44,33 @@ public struct TLSSession: ~Copyable {
     // MARK: The handshake
 
     /// Goes on with the handshake as far as the socket allows. `now`: unix seconds, by which certificates are judged.
+    ///
+    /// After `.done` the last flight still waits, to leave with the first bytes of this side: send some, or `flush()`.
     public mutating func handshake(now: Int64) -> TLSStep {
         if record.pointee.isDone { return .done }
         if let fault = record.pointee.fault { return .failed(fault) }
         record.pointee.now = now
+        guard copenssl_held_send(&record.pointee.socket) == 0 else {
+            record.pointee.fault = .reset
+            return .failed(.reset)
+        }
+        if record.pointee.socket.held != nil { return .wantsWrite }
         record.pointee.socket.is_drained = 0
         record.pointee.socket.reads_left = TLSLimits.handshakeReadsMax
+        let outlet = record.pointee.workspace.pointee.outlet
+        record.pointee.socket.outlet = outlet
         let result = SSL_do_handshake(record.pointee.ssl)
-        if result == 1 { return settle(now) }
+        record.pointee.socket.outlet = nil
+        if result == 1 {
+            let step = settle(now)
+            if step == .done, outlet.pointee.count <= TLSLimits.flightBytesMax, copenssl_outlet_hold(outlet, &record.pointee.socket) == 1 { return step }
+            _ = copenssl_outlet_send(outlet, &record.pointee.socket)
+            return step
+        }
+        _ = copenssl_outlet_send(outlet, &record.pointee.socket)
         defer { ERR_clear_error() }
         switch SSL_get_error(record.pointee.ssl, result) {
-        case SSL_ERROR_WANT_READ: return .wantsRead
+        case SSL_ERROR_WANT_READ: return record.pointee.socket.held == nil ? .wantsRead : .wantsWrite
         case SSL_ERROR_WANT_WRITE: return .wantsWrite
         case let kind:
             let fault = record.pointee.fault ?? classify(kind, inHandshake: true)

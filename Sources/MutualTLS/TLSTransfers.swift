@@ -55,6 +55,18 @@ extension TLSSession {
         return .moved(moved)
     }
 
+    /// Sealed bytes that the socket has not taken.
+    public var heldBytes: Int {
+        guard let held = record.pointee.socket.held else { return 0 }
+        return Int(held.pointee.count - held.pointee.start)
+    }
+
+    /// Sends the last flight of the handshake, when this side has nothing to say at once.
+    public mutating func flush() {
+        var moved = 0
+        _ = sendHeld(&moved, most: 0)
+    }
+
     /// The same for bytes in several pieces. Small ones become one record.
     public mutating func transmit(pieces: UnsafePointer<iovec>, count: Int) -> TLSTransfer {
         var most = 0
@@ -102,7 +114,11 @@ extension TLSSession {
     /// Sends what was held back, before anything else. Nil: it has gone, and more may follow.
     private func sendHeld(_ moved: inout Int, most: Int) -> TLSTransfer? {
         if let fault = record.pointee.fault { return .failed(fault) }
-        guard record.pointee.socket.held != nil else { return nil }
+        guard let held = record.pointee.socket.held else { return nil }
+        if most > 0, held.pointee.records == 0, held.pointee.count <= TLSLimits.flightBytesMax {
+            copenssl_outlet_take(record.pointee.workspace.pointee.outlet, &record.pointee.socket)
+            return nil
+        }
         let gone = copenssl_held_send(&record.pointee.socket)
         guard gone >= 0 else { return broken() }
         moved = min(gone, most)

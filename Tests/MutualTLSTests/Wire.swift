@@ -66,7 +66,9 @@ struct Wire: ~Copyable {
         var clientStep = TLSStep.wantsRead, serverStep = TLSStep.wantsRead
         for _ in 0..<10 {
             if clientStep == .wantsRead || clientStep == .wantsWrite { clientStep = client.handshake(now: now) }
+            if clientStep == .done { client.flush() }
             if serverStep == .wantsRead || serverStep == .wantsWrite { serverStep = server.handshake(now: now) }
+            if serverStep == .done { server.flush() }
         }
         // What the server has sent after its end of the handshake: a ticket, or why it has refused.
         if clientStep == .done {

@@ -64,6 +64,10 @@ void copenssl_outlet_note(struct copenssl_outlet *outlet, size_t content);
 long copenssl_outlet_send(struct copenssl_outlet *outlet, struct copenssl_socket *socket);
 /// The same for what is held.
 long copenssl_held_send(struct copenssl_socket *socket);
+/// Holds back what was gathered, which has no content: it leaves in front of what comes next. 0: memory is out.
+int copenssl_outlet_hold(struct copenssl_outlet *outlet, struct copenssl_socket *socket);
+/// Gathers what was held back so.
+void copenssl_outlet_take(struct copenssl_outlet *outlet, struct copenssl_socket *socket);
 
 // MARK: Memory for secrets
 
