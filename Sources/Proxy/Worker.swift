@@ -273,6 +273,7 @@ struct Worker: ~Copyable {
     @inline(__always) func charge(_ connection: ConnectionPlace) {
         var bytes = connection.pointee.input.capacity &+ connection.pointee.output.capacity
         if connection.pointee.session != nobody { bytes &+= sessions.at(connection.pointee.session).pointee.codec.queuedBytes }
+        if connection.pointee.secure != nobody { bytes &+= secures.at(connection.pointee.secure).pointee.tls.heldBytes }
         let held = Int32(truncatingIfNeeded: bytes)
         guard held != connection.pointee.charged else { return }
         let budget = pods.budgets.base + Int(connection.pointee.pod)
