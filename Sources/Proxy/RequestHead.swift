@@ -130,7 +130,9 @@ extension Worker {
             return answer(number, .requestBody(error))
         }
         settleInput(connection, bytes, consumed, isInInput: isInInput)
-        sendOn(number, exchange, connection, route, .held, received: bytes.count)
+        // Still in the worker's head, unless trailers have been read into that; what lay in the input may be gone.
+        let isAtHand = !isInInput && !exchange.pointee.hasBody
+        sendOn(number, exchange, connection, route, isAtHand ? .head(bytes) : .held, received: bytes.count)
     }
 
     private mutating func sendOn(
