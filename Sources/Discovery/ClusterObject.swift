@@ -26,7 +26,8 @@ enum ClusterObject: Sendable, Hashable, Codable {
     /// What is wrong with parts of the object, while the rest of it can be in force.
     var partialFaults: [Fault] {
         switch self {
-        case .route(let route): route.problems.map { $0.fault.with(route.isRejected ? .leftOut : .restInForce) }
+        // What a Gateway makes of a route is the Gateway's to tell.
+        case .route(let route): !route.isForServices ? [] : route.problems.map { $0.fault.with(route.isRejected ? .leftOut : .restInForce) }
         case .namespace, .node, .service, .endpointSlice, .pod, .accessPolicy, .referenceGrant: []
         }
     }

@@ -35,19 +35,19 @@ struct ManifestStore: Sendable {
                 faults += partial.map { $0.with(.previousKept) }
                 continue
             }
-            next[key] = previous
-            next[key]?.newerFaults = places.flatMap(\.document.faults).map { $0.with(.previousKept) }
-            for place in places {
-                faults += place.document.faults.map { $0.with(consequence) }
-            }
+            var own = places.flatMap(\.document.faults)
             let ordered = places.sorted { ($0.file, $0.document.line) < ($1.file, $1.document.line) }
             for place in ordered.dropFirst() {
-                faults.append(
+                own.append(
                     Fault(
                         file: place.file, line: place.document.line, object: key.description,
                         reason: "is defined at \(ordered[0].file):\(ordered[0].document.line) already",
-                        remedy: "keep one of the two definitions", consequence: consequence))
+                        remedy: "keep one of the two definitions"))
             }
+            own = own.map { $0.with(consequence) }
+            next[key] = previous
+            next[key]?.newerFaults = own
+            faults += own
         }
         for file in files where !file.isComplete {
             let kept = held.filter { $0.value.file == file.name && definitions[$0.key] == nil }

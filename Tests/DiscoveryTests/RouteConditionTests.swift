@@ -160,6 +160,8 @@ import Testing
         let view = RouteScene.view(RouteScene.route(parents: "{name: edge}", rules: "[{}]"))
         #expect(view.faults.isEmpty && view.state.routes.isEmpty && view.routes.map(\.parents) == [[]])
         #expect(view.notes.contains { $0.text.contains("Gateway edge") })
+        let strange = RouteScene.view(RouteScene.route(parents: "{name: edge}", rules: "[{filters: [{type: ExternalAuth, externalAuth: {}}]}]"))
+        #expect(strange.faults.isEmpty && strange.routes.map(\.parents) == [[]], "a Gateway may well have that filter")
         let both = RouteScene.view(RouteScene.route(parents: "{name: edge}, \(RouteScene.cart)", rules: "[{}]"))
         #expect(both.faults.isEmpty && both.routes.first?.parents.map(\.parentRef.name) == ["cart"])
     }
@@ -218,6 +220,9 @@ import Testing
             #expect(view.routes.first?.parents.first?.conditions.last?.message.hasPrefix("Fall Back") == true)
             #expect(!view.faults.isEmpty && view.faults.allSatisfy { $0.consequence == .previousKept }, "\(view.faults)")
         }
+        scene.files["again.yaml"] = RouteScene.route(rules: "[{}]")
+        #expect(scene.view().state.routes == good && scene.view().conditions().last == "PartiallyInvalid=True(UnsupportedValue)", "defined twice")
+        scene.files["again.yaml"] = nil
         // A reference that leads nowhere is a state of the cluster, not a fault of the version.
         scene.files["r.yaml"] = RouteScene.route(rules: "[{backendRefs: [{name: nobody, port: 80}]}]")
         #expect(scene.view().cart()?.rules.map(\.action) == [.forward([WeightedBackend(.unresolved)])])

@@ -28,6 +28,8 @@ struct RouteObject: Sendable, Hashable, Codable {
 
         static let gatewayGroup = "gateway.networking.k8s.io"
         var isService: Bool { group.isEmpty && kind == "Service" }
+        /// Something else reads it, a Gateway for instance. A Service without its group is a mistake, and ours to tell.
+        var isForeign: Bool { !group.isEmpty && kind != "Service" }
     }
 
     /// One of the route's rules.
@@ -114,6 +116,9 @@ struct RouteObject: Sendable, Hashable, Codable {
 
     var name: String { "\(kind.rawValue) \(metadata.namespace)/\(metadata.name)" }
     var isGRPC: Bool { kind == .grpcRoute }
+
+    /// One of its parents is a Service, or was meant to be one.
+    var isForServices: Bool { parents.contains { !$0.isForeign } }
 
     /// Nothing of it can be in force: it is wrong as a whole, or each of its rules is.
     var isRejected: Bool { problems.contains { $0.rule == nil } || !rules.isEmpty && rules.allSatisfy(\.isInvalid) }

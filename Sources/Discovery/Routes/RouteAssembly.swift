@@ -50,7 +50,7 @@ struct RouteAssembly {
 
     private func outcome(of parent: RouteObject.Parent, _ route: RouteObject) -> Outcome {
         guard parent.isService else {
-            guard parent.kind == "Service" || parent.group.isEmpty else { return .foreign }
+            if parent.isForeign { return .foreign }
             let group = parent.group.isEmpty ? "the core group" : "group \(parent.group)"
             return .refused(.noMatchingParent, "there is no kind \(parent.kind) in \(group)")
         }
