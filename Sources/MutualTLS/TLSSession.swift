@@ -122,6 +122,8 @@ public struct TLSSession: ~Copyable {
         guard let peer = record.currentPeer else { preconditionFailure("a peer is known when the handshake is done") }
         return peer.certificate
     }
+    /// The peer has refused our certificate as revoked (RFC 8446, 6.2: certificate_revoked). As a client we hear of it behind our own handshake.
+    public var wasRefusedAsRevoked: Bool { record.pointee.fault == .peerAlert && record.pointee.alert == UInt8(SSL_AD_CERTIFICATE_REVOKED) }
     /// The alert (RFC 8446, 6) by which the peer has refused us, when that is the fault.
     public var peerAlert: UInt8 { record.pointee.alert }
 

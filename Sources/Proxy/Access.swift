@@ -164,6 +164,21 @@ extension Worker {
 
     // MARK: Telling
 
+    /// A session of a revoked client ends, whichever rule or list says so.
+    func noteRevoked(_ connection: ConnectionPlace) {
+        let caller = caller(of: connection), nothing = UnsafeRawBufferPointer(start: nil, count: 0)
+        let destination = tables.workload(at: connection.pointee.address)
+        accessNotes.add(.ended, .revoked, port: connection.pointee.port) { texts in
+            texts.add(nothing)
+            texts.add(nothing)
+            texts.add(caller.namespace)
+            texts.add(caller.serviceAccount)
+            guard let destination else { return }
+            texts.add(destination.namespace)
+            texts.add(destination.name)
+        }
+    }
+
     private func noteAudited(_ rule: AccessRuleView, _ fault: AccessFault, _ caller: Caller, _ address: IPAddress, _ port: UInt16) {
         ledger.count(.accessAudited)
         note(.audited, rule, fault, caller, address, port)

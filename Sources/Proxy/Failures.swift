@@ -61,6 +61,7 @@ extension Refusal {
         case .upstream(.noIdentity): Verdict(status: 503, reason: "no-identity", flags: .upstreamConnectionFailure)
         case .upstream(.notSecured): Verdict(status: 503, reason: "upstream-not-secured", flags: .upstreamConnectionFailure)
         case .upstream(.tunnelRefused): Verdict(status: 403, reason: "upstream-tunnel-refused", flags: .unauthorized)
+        case .upstream(.callerRevoked): Verdict(status: 403, reason: AccessFault.revoked.reason, flags: .unauthorized)
         case .badReply(let fault): Verdict(status: 502, reason: fault.reason, flags: .upstreamProtocolError, isUpstreams: true)
         case .requestBodyTimeout: Verdict(status: 408, reason: "body-timeout", flags: .streamIdleTimeout)
         case .deadlinePassed: Verdict(status: 504, reason: "deadline-exceeded", flags: .upstreamRequestTimeout)
@@ -151,8 +152,9 @@ extension Worker {
         if exchange.pointee.isRelay || exchange.pointee.replyHasBegun {
             ledger.recordFailure(exchange, status: exchange.pointee.status, verdict.flags, now: now)
             releaseUpstream(exchange, mayRest: false)
+            let isReply = !exchange.pointee.isRelay
             end(number, exchange, connection)
-            return reset(connection, index)
+            return isReply && refusal.isServers ? endBehindOutput(connection, index, resets: true) : reset(connection, index)
         }
         let isInStep = exchange.pointee.requestPhase == .complete
         let keepsAlive = exchange.pointee.keepsAlive && isInStep && drainUntil == nil

@@ -19,6 +19,7 @@ extension Worker {
         readFrames(connection, index, session)
         guard connection.pointee.stage == .multiplexing else { return }
         if connection.pointee.isBroken { return again(connection, index) }
+        if session.pointee.revokedUntil != 0, !endRevoked(connection, index, session) { return }
         if isShared { writeFrames(connection, index, session) } else { writeLater(connection, index) }
     }
 

@@ -259,6 +259,7 @@ struct Ledger: ~Copyable {
         case .noIdentity: count(.upstreamFailureNoIdentity)
         case .notSecured: count(.upstreamFailureNotSecured)
         case .tunnelRefused: count(.upstreamFailureTunnelRefused)
+        case .callerRevoked: count(.upstreamFailureCallerRevoked)
         }
     }
 

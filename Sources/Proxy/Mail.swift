@@ -25,6 +25,7 @@ extension Worker {
             case .revocations(let list):
                 identities.install(list)
                 credentialsChanged = true
+                beginSecureWalk()
             case .rootsChanged:
                 identities.rootsChanged()
                 credentialsChanged = true

@@ -48,6 +48,8 @@ public struct ProxyLimits: Sendable {
     public var answeredMilliseconds = 100
     /// Between the two GOAWAYs of a drain, if the client does not answer the PING between them: a long round trip.
     public var drainStepMilliseconds = 1_000
+    /// How long a session of a revoked client refuses what it is asked before it is cut off: time for GOAWAY to be heard, well within a second.
+    public var revokedMilliseconds = 400
     /// A client with open streams that has been silent so long is asked whether it is still there. Half of what takes most NATs to forget.
     public var pingMilliseconds = 120_000
     /// A PING that is not answered by then was sent to nobody.
@@ -82,6 +84,7 @@ public struct ProxyLimits: Sendable {
         case "stallMilliseconds": stallMilliseconds = value
         case "relayIdleMilliseconds": relayIdleMilliseconds = value
         case "halfClosedMilliseconds": halfClosedMilliseconds = value
+        case "revokedMilliseconds": revokedMilliseconds = value
         case "drainStepMilliseconds": drainStepMilliseconds = value
         case "pingMilliseconds": pingMilliseconds = value
         case "serverPingMilliseconds": serverPingMilliseconds = value

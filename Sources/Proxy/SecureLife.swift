@@ -35,7 +35,8 @@ extension Worker {
         let connection = connections.at(index)
         guard secure.pointee.isServer, !secure.pointee.isUnderWay, connection.pointee.stage == .multiplexing else { return }
         if let fault = secure.pointee.tls.refusalToday(now: today) {
-            ledger.count(fault == .revoked ? .tlsSessionsRevoked : .tlsSessionsExpired)
+            if fault == .revoked { return turnAway(connection, index) }
+            ledger.count(.tlsSessionsExpired)
             return reset(connection, index)
         }
         // What still goes on when our own certificate has ended, and clocks are no excuse, was told long ago.
@@ -53,5 +54,43 @@ extension Worker {
         secureDrains += 1
         ledger.count(isReplaced ? .tlsSessionsReplaced : .tlsSessionsExpired)
         drainSession(connection, index)
+    }
+
+    // MARK: Revoked
+
+    /// The client is revoked. Whatever it has asked for, and still asks for, gets an answer that says so, until the client knows that the session
+    /// ends; a connection that merely broke would look like a fault of the server's, and be tried again.
+    private mutating func turnAway(_ connection: ConnectionPlace, _ index: UInt32) {
+        let session = sessions.at(connection.pointee.session)
+        guard session.pointee.revokedUntil == 0 else { return again(connection, index) }
+        ledger.count(.tlsSessionsRevoked)
+        noteRevoked(connection)
+        session.pointee.revokedUntil = after(milliseconds: limits.revokedMilliseconds)
+        drainSession(connection, index)
+        deadlines.set(index, at: session.pointee.revokedUntil)
+        again(connection, index)
+    }
+
+    /// One turn of a session whose client is revoked.
+    /// - Returns: false when its time is over, and it too.
+    mutating func endRevoked(_ connection: ConnectionPlace, _ index: UInt32, _ session: SessionPlace) -> Bool {
+        guard now < session.pointee.revokedUntil else {
+            // What came too late for an answer is named as not processed; who does not even take that is reset.
+            session.pointee.codec.finishDrain()
+            if connection.pointee.output.isEmpty { closeSession(connection, index, session) }
+            if connection.pointee.stage == .multiplexing || connection.pointee.stage == .flushing { reset(connection, index) }
+            return false
+        }
+        var ended = 0
+        while session.pointee.firstExchange != nobody {
+            guard ended < exchangesEndedPerTurn else {
+                again(connection, index)
+                break
+            }
+            ledger.count(.accessEnded)
+            answer(session.pointee.firstExchange, .denied(.revoked))
+            ended += 1
+        }
+        return true
     }
 }

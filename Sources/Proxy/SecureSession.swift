@@ -54,7 +54,8 @@ extension Worker {
 
     /// One of the two has not believed the other, or the connection broke before either could.
     mutating func upstreamNotSecured(_ connection: ConnectionPlace, _ index: UInt32, _ fault: TLSFault) {
-        dropSession(connection, index, .failed(.notSecured))
+        let isRevoked = connection.pointee.secure != nobody && secures.at(connection.pointee.secure).pointee.tls.wasRefusedAsRevoked
+        dropSession(connection, index, .failed(isRevoked ? .callerRevoked : .notSecured))
     }
 
     /// Identities, roots or revocations have changed: who waited for a certificate goes on, sessions that began with another one take no more

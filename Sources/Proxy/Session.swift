@@ -28,6 +28,8 @@ struct Session: ~Copyable {
     /// Since when the peer has taken none of what waits in `output`; 0: nothing waits.
     var blockedSince: Nanoseconds = 0
     var drain = SessionDrain.none
+    /// When it is cut off, for its client is revoked; 0: it is not.
+    var revokedUntil: Nanoseconds = 0
     /// When the client closed its sending side; 0: it has not.
     var endedAt: Nanoseconds = 0
     /// log2 of the bytes of one read: what a turn can deal with. A kilobyte of PINGs costs as much as a hundred of content.

@@ -45,6 +45,8 @@ extension Worker {
             guard !isPast(session.pointee.endedAt, milliseconds: limits.halfClosedMilliseconds) else { return drop(connection, index) }
             return deadlines.set(index, at: session.pointee.endedAt + UInt64(limits.halfClosedMilliseconds) * 1_000_000)
         }
+        // Its turn, which follows, looks whether its time is over.
+        if session.pointee.revokedUntil != 0 { return deadlines.set(index, at: session.pointee.revokedUntil) }
         deadlines.set(index, at: after(milliseconds: sessionTickMilliseconds))
         if session.pointee.blockedSince != 0, isPast(session.pointee.blockedSince, milliseconds: limits.stallMilliseconds) {
             // Nothing can be told to a client that does not read.

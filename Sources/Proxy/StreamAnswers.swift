@@ -11,8 +11,8 @@ extension Worker {
         let stream = exchange.pointee.downstreamStream
         var status = exchange.pointee.status
         if case .upstream(.streamReset) = refusal {
-            // The server's own word, which its client may know how to read, passes as it is.
-            session.pointee.codec.reset(stream, exchange.pointee.resetCode)
+            // The server's own word, which its client may know how to read, passes as it is, behind what it has said before.
+            session.pointee.codec.resetBehindQueue(stream, exchange.pointee.resetCode)
             ledger.count(.http2ResetsSentDownstream)
         } else if exchange.pointee.isGRPC, !exchange.pointee.replyHasBegun || !exchange.pointee.replyIsEnded && refusal.endsWithStatus {
             // A gRPC client looks for its status in the trailers, whatever it got before.
@@ -25,7 +25,7 @@ extension Worker {
             session.pointee.codec.resetBehindQueue(stream, refusal.tunnelResetCode)
             ledger.count(.http2ResetsSentDownstream)
         } else if exchange.pointee.replyHasBegun {
-            session.pointee.codec.reset(stream, refusal.resetCode)
+            if refusal.isServers { session.pointee.codec.resetBehindQueue(stream, refusal.resetCode) } else { session.pointee.codec.reset(stream, refusal.resetCode) }
             ledger.count(.http2ResetsSentDownstream)
         } else {
             session.pointee.codec.submitReply(
@@ -58,6 +58,14 @@ extension Refusal {
         switch self {
         case .badReply: false
         default: true
+        }
+    }
+
+    /// It is the server that breaks the reply off: its client gets what came before, and then the end.
+    var isServers: Bool {
+        switch self {
+        case .upstream, .badReply: true
+        default: false
         }
     }
 

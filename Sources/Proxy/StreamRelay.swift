@@ -23,6 +23,7 @@ extension Worker {
         exchange.pointee.requestIsEnded = ends
         exchange.pointee.requestPhase = ends ? .complete : .body
         exchange.pointee.started = now
+        if session.pointee.revokedUntil != 0 { return answer(number, .denied(.revoked)) }
         if isOverBudget(connection.pointee.pod) { return answer(number, .bufferBudgetSpent) }
         if wire == .hbone { return bridgeArrival(number, exchange, connection) }
         dispatch(number, route(exchange, connection, host: UnsafeRawBufferPointer(start: nil, count: 0)), .unsent, mayReuse: false)

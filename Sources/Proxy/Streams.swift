@@ -70,6 +70,7 @@ extension Worker {
             exchange.pointee.giveUpAt = now + timeout
         }
         if case .length(let length) = head.framing, length > limits.body.bodyBytesMax { return answer(number, .requestBody(.bodyTooLarge)) }
+        if session.pointee.revokedUntil != 0 { return answer(number, .denied(.revoked)) }
         if isOverBudget(connection) { return answer(number, .bufferBudgetSpent) }
         setDeadline(exchange, number, milliseconds: limits.replyMilliseconds)
         passRequestHead(number, bytes, ends: ends)

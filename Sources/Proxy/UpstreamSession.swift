@@ -165,6 +165,9 @@ extension Worker {
     /// The server has closed the connection, or it broke.
     mutating func upstreamSessionEnded(_ connection: ConnectionPlace, _ index: UInt32) {
         let session = sessions.at(connection.pointee.session)
+        if connection.pointee.secure != nobody, secures.at(connection.pointee.secure).pointee.tls.wasRefusedAsRevoked {
+            return dropSession(connection, index, .failed(.callerRevoked))
+        }
         if !session.pointee.codec.hasHeardSettings, session.pointee.target.wire != .secure {
             return dropSession(connection, index, .notSpoken(hasAnswered: false))
         }
@@ -223,7 +226,10 @@ extension Worker {
 
     private mutating func streamWasLost(_ number: UInt32, _ session: SessionPlace) {
         let exchange = exchanges.at(number)
-        if exchange.pointee.isRelay { return connectStreamGone(number, .connectError, wasProcessed: true) }
+        if exchange.pointee.isRelay {
+            if case .failed(.callerRevoked) = session.pointee.ending, exchange.pointee.reach == .connecting { return fail(number, .callerRevoked) }
+            return connectStreamGone(number, .connectError, wasProcessed: true)
+        }
         exchange.pointee.upstreamIsOver = true
         if exchange.pointee.replyHasBegun { return fail(number, .endedInReply) }
         switch session.pointee.ending {

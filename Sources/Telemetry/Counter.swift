@@ -60,7 +60,8 @@ public enum Counter: UInt16, Sendable, CaseIterable {
     // Upstream connections
     case upstreamConnects
     case upstreamFailureRefused, upstreamFailureTimeout, upstreamFailureReset, upstreamFailureUnreachable
-    case upstreamFailureNoSocket, upstreamFailureNoIdentity, upstreamFailureNotSecured, upstreamFailureTunnelRefused, upstreamFailureOther
+    case upstreamFailureNoSocket, upstreamFailureNoIdentity, upstreamFailureNotSecured, upstreamFailureTunnelRefused, upstreamFailureCallerRevoked
+    case upstreamFailureOther
     case mutualTLSFallbacks
     case upstreamPoolHits
     case upstreamRetiredIdle, upstreamRetiredClosed, upstreamRetiredPodGone
@@ -279,6 +280,7 @@ public enum Counter: UInt16, Sendable, CaseIterable {
         case .upstreamFailureNoIdentity: .upstreamFailure("no_identity")
         case .upstreamFailureNotSecured: .upstreamFailure("not_secured")
         case .upstreamFailureTunnelRefused: .upstreamFailure("tunnel_refused")
+        case .upstreamFailureCallerRevoked: .upstreamFailure("caller_revoked")
         case .upstreamFailureOther: .upstreamFailure("other")
         case .mutualTLSFallbacks:
             .init(

@@ -42,6 +42,8 @@ public enum UpstreamFailure: Error, Equatable, Sendable {
     case notSecured
     /// The endpoint's proxy does not open a tunnel to it for this caller.
     case tunnelRefused
+    /// The endpoint's proxy refuses the calling pod's certificate as revoked: nobody has seen the request, and nobody will.
+    case callerRevoked
 
     /// Whether the request may be sent again elsewhere.
     /// - Parameters:
@@ -55,7 +57,7 @@ public enum UpstreamFailure: Error, Equatable, Sendable {
         // has an innocent reason to end here. A fresh one that ends says that the request itself kills the server.
         case .endedBeforeReply(peerMayHaveSeen: .head, let reused): reused && isIdempotent && !hasBody
         case .endedBeforeReply(peerMayHaveSeen: .body, _): false
-        case .endedInReply, .replyTimeout, .malformedReply, .streamReset, .notHTTP2, .noIdentity, .tunnelRefused: false
+        case .endedInReply, .replyTimeout, .malformedReply, .streamReset, .notHTTP2, .noIdentity, .tunnelRefused, .callerRevoked: false
         }
     }
 }

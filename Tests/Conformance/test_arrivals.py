@@ -340,6 +340,34 @@ def test_who_is_revoked_is_gone_within_a_second(line):
             assert door.metrics().value("weft_tls_session_ends_total", reason="revoked") == 1
 
 
+@pytest.mark.parametrize("protocol", [WEFT, HBONE])
+def test_a_revoked_caller_is_refused_and_not_just_lost(protocol):
+    """What it has under way, and what it asks before it knows, is answered 403; its tunnels are reset; then the session closes."""
+    def hear(connection):
+        while connection.recv(1 << 16):
+            pass
+    with Door() as door, door.backend(conversation=hear) as silent, door.client(door.settings(protocols=(protocol,))) as client:
+        to = ("x-weft-destination", f"{silent.port};http1")
+        tunnel = client.connect(f"{door.pod.address}:{silent.port}")
+        assert tunnel.status == 200
+        under_way = client.ask("/", to) if protocol == WEFT else None
+        eventually(lambda: silent.connections >= (2 if protocol == WEFT else 1), within=5)
+        door.revoke(f"identity {WEB}")
+        eventually(lambda: door.metrics().value("weft_tls_session_ends_total", reason="revoked") == 1, within=5)
+        late = client.ask(None, method="CONNECT", authority=f"{door.pod.address}:{silent.port}", end=False) if protocol == HBONE else client.ask("/", to)
+        client.until(lambda: tunnel.over, "the end of the tunnel")
+        assert tunnel.reset is not None
+        for stream in filter(None, (under_way, late)):
+            client.until(lambda: stream.began, "an answer")
+            assert (stream.status, stream["x-weft-reason"]) == (403, "access-denied")
+        while client.pump() is not None:
+            pass
+        page = door.metrics()
+        assert page.value("weft_access_ended_total") == (2 if protocol == WEFT else 1)
+        assert page.value("weft_access_refused_total", reason="caller_revoked") >= 1
+        eventually(lambda: "access ended reason=access-denied caller=shop/web" in door.tail(), within=5, what="a line in the log")
+
+
 def test_a_new_certificate_drains_the_sessions_of_the_old_one():
     """GOAWAY in two steps: what is under way ends well, and whoever comes again is shown the new one."""
     with Door() as door:

@@ -17,7 +17,7 @@ import pytest
 from departure import Departure, Foreign
 from door import CART, WEB, At, Door, free_port_at
 from host import LOOPBACK
-from http1 import Backend, Client, Request, Violation, Wire, ok
+from http1 import Backend, Client, Request, Wire, ok
 from http2 import Client2
 from mesh import eventually
 from mesh.authority import DAY, Authority, identity
@@ -170,20 +170,30 @@ def test_nobody_listens(other):
                 opaque.recv(1)
 
 
-def test_a_reply_that_breaks_off_is_no_whole_one(other):
-    """Until the close: only how it ends tells. What is told instead may be a status, where nothing had left yet."""
+@pytest.mark.parametrize("kind", ["http/1.1", "http/2"])
+@pytest.mark.parametrize("framing", ["length", "close"])
+def test_a_reply_that_breaks_off_arrives_as_far_as_it_came(other, kind, framing):
+    """Head and half of it, and then an end that cannot be taken for the whole one's. Nothing lies between the server's half and its reset."""
+    half = b"half of it" * 10_000
+
     def converse(made):
         Request.read(Wire(made))
-        made.sendall(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nhalf of it")
+        made.sendall(b"HTTP/1.1 200 OK\r\n%b\r\n\r\n" % (b"content-length: 200000" if framing == "length" else b"connection: close") + half)
         eventually(lambda: unsent(made) == 0, within=5, what="the half to leave")
         reset(made)
     with other.backend(conversation=converse) as backend, Departure(other.authority, other.pod.address, backend.port) as departure:
-        with client(departure) as caller:
-            try:
-                status = caller.get().status
-            except (ConnectionResetError, Violation):
-                status = 502
-        assert status == 502
+        for _ in range(20):
+            with client(departure, kind) as caller:
+                if kind == "http/1.1":
+                    caller.send("GET / HTTP/1.1\r\nhost: shop.test\r\n\r\n")
+                    heard, ending = everything(caller.socket)
+                    assert heard.startswith(b"HTTP/1.1 200") and heard.replace(b"\r\n", b"").count(b"half of it") >= 9_990
+                else:
+                    stream = caller.ask("/")
+                    caller.until(lambda: stream.over, "its end")
+                    assert (stream.status, stream.body) == (200, half)
+                    ending = "reset" if stream.reset is not None else "end"
+                assert ending == "reset"
 
 
 # Opaque
@@ -417,6 +427,37 @@ def test_a_peer_that_is_revoked_loses_what_it_has():
             assert everything(made)[1] == "reset"
         departure.revoke(f"identity {CART}")
         eventually(lambda: refusal(departure) == (503, "upstream-not-secured"), within=5, what="new requests to be refused")
+
+
+@pytest.mark.parametrize("line", ["identity", "serial"])
+def test_a_caller_that_is_revoked_hears_so(line):
+    """At every moment a request is answered by its server or refused with 403: what is under way, what comes while the session ends, and what would
+    need another handshake."""
+    authority = Authority()
+    mine = authority.issue(WEB)
+    with Door(authority) as other, other.backend(answer=answer) as backend, \
+            Departure(authority, other.pod.address, backend.port, ("http", "tcp"), certificate=mine) as departure:
+        told, enough = [], threading.Event()
+
+        def call(method):
+            with client(departure) as caller:
+                while not enough.is_set():
+                    caller.send(f"{method} / HTTP/1.1\r\nhost: shop.test\r\ncontent-length: 1\r\n\r\nx")
+                    reply = caller.reply()
+                    told.append((reply.status, reply["x-weft-reason"]))
+        callers = [threading.Thread(target=call, args=(method,)) for method in ("GET", "POST", "GET", "POST")]
+        for caller in callers:
+            caller.start()
+        eventually(lambda: len(told) > 100, within=10)
+        other.revoke(f"identity {WEB}" if line == "identity" else f"serial {mine.serial}")
+        eventually(lambda: departure.metrics().value("weft_upstream_failures_total", reason="caller_revoked") > 20, within=10)
+        enough.set()
+        for caller in callers:
+            caller.join()
+        assert set(told) == {(200, None), (403, "access-denied")}
+        with departure.dial() as opaque:
+            opaque.sendall(b"\7")
+            assert everything(opaque) == (b"", "reset")
 
 
 def test_a_pod_without_a_certificate_calls_nobody():

@@ -27,7 +27,7 @@ import Testing
             (.notHTTP2, true, false, false),
             (.notSecured, false, true, true),
             (.noIdentity, true, false, false),
-            (.tunnelRefused, true, false, false),
+            (.tunnelRefused, true, false, false), (.callerRevoked, true, false, false),
         ]
         for (failure, isIdempotent, hasBody, expected) in cases {
             #expect(failure.mayRetry(isIdempotent: isIdempotent, hasBody: hasBody) == expected, "\(failure)")

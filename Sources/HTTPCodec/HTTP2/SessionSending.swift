@@ -57,8 +57,10 @@ extension SessionState {
         let header = frame.pointee.hd
         switch UInt32(header.type) {
         case NGHTTP2_DATA.rawValue, NGHTTP2_HEADERS.rawValue:
-            if let record = table[header.stream_id], let code = record.pointee.resetBehindQueue, record.pointee.queue.count == 0 { return reset(record, code) }
-            guard header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0, let record = table[header.stream_id] else { return }
+            guard let record = table[header.stream_id] else { return }
+            if UInt32(header.type) == NGHTTP2_HEADERS.rawValue, record.pointee.headsWaiting > 0 { record.pointee.headsWaiting &-= 1 }
+            if let code = record.pointee.resetBehindQueue, !record.pointee.hasWaiting { return reset(record, code) }
+            guard header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0 else { return }
             record.pointee.sentEnd = true
             record.pointee.waitsSince = 0
             if isServer, !record.pointee.peerEnded, !record.pointee.isTunnel { record.pointee.answeredAt = max(workspace.pointee.now, 1) }
@@ -192,6 +194,7 @@ extension SessionState {
             record.pointee.hasSource = true
             guard nghttp2_submit_response(library, record.pointee.id, fields.rows, fields.count, &provider) == 0 else { return failStream(record) }
         }
+        record.pointee.headsWaiting &+= 1
         if !isInterim { record.pointee.sentHead = true }
         if ends { record.pointee.endsBehindQueue = true }
     }

@@ -62,7 +62,9 @@ struct StreamRecord {
     // Ending.
     /// We have queued RST_STREAM: nothing of this stream is told any more.
     var isResetting = false
-    /// With what code it is reset as soon as its queue is empty; nil: it is not.
+    /// Heads that the library has and has not written.
+    var headsWaiting: UInt8 = 0
+    /// With what code it is reset as soon as nothing of it waits; nil: it is not.
     var resetBehindQueue: HTTP2Code?
     /// Its owner does not know of the reset yet.
     var tellsReset = false
@@ -71,6 +73,9 @@ struct StreamRecord {
     var closeCode = HTTP2Code.noError
 
     init(_ id: Int32) { self.id = id }
+
+    /// Something of it is still to be written.
+    var hasWaiting: Bool { headsWaiting > 0 || queue.count > 0 }
 }
 
 /// Bytes that wait on a stream, in blocks of 4 KiB: a stream at rest holds none.

@@ -14,10 +14,10 @@ extension HTTP2Session {
         return record.pointee.id
     }
 
-    /// As `reset`, but behind what is queued: what a connection has said before it was reset reaches its peer. Nothing more is told of the stream.
+    /// As `reset`, but behind what is queued, heads and content: what was said before it reaches the peer. Nothing more is told of the stream.
     public mutating func resetBehindQueue(_ stream: Int32, _ code: HTTP2Code) {
         guard let record = state.pointee.live(stream) else { return }
-        guard record.pointee.queue.count > 0 else { return state.pointee.reset(record, code) }
+        guard record.pointee.hasWaiting else { return state.pointee.reset(record, code) }
         record.pointee.owner = 0
         record.pointee.wantsRoom = false
         record.pointee.resetBehindQueue = code
