@@ -81,7 +81,7 @@ enum AgentLimits {
     /// A listener that cannot be opened (port in use) is tried again this often.
     static let listenRetryMilliseconds = 1_000
     /// How often the CRL file is looked at: a revocation takes effect within a second.
-    static let revocationFileReadMilliseconds = 500
+    static let revocationFileReadMilliseconds = 250
     /// Bytes of one inquiry of `weft explain`.
     static let inquiryBytesMax = 256 << 10
     /// Identities whose next key pair is being made or signed at a time.

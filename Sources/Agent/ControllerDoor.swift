@@ -227,7 +227,7 @@ actor ControllerDoor: IdentityDoor {
             return answer
         }
         guard let refusal = try? JSONDecoder().decode(ControllerWire.RefusalAnswer.self, from: Data(buffer: bytes)) else { throw .unreachable("\(address.url) answered \(status)") }
-        if refusal.reason == .notAuthenticated { isDisowned = true }
+        if refusal.reason == .notAuthenticated || refusal.reason == .nodeRevoked { isDisowned = true }
         throw .refused(refusal.reason)
     }
 

@@ -68,9 +68,16 @@ public struct ControllerData: Sendable {
     public func makeToken(node: String, lifetimeSeconds: Int64, at now: Int64) throws -> String {
         let bundle = try CertificateAuthority.bundle(directory: authority)
         guard SPIFFEIdentity(trustDomain: bundle.trustDomain, node: node) != nil else { throw ControllerFault("“\(node)” is no node's name") }
-        let token = try tokens.make(node: node, bundle: bundle, lifetimeSeconds: lifetimeSeconds, at: now)
+        let token = try tokens.make(
+            node: node, bundle: bundle, lifetimeSeconds: lifetimeSeconds, revokedAt: try CertificateAuthority.revocation(of: node, directory: authority), at: now)
         try CertificateAuthority.note(.init(at: now, .tokenMade, asker: "operator", detail: "for node \(node)"), directory: authority)
         return token
+    }
+
+    /// From now on what a node was given counts no more.
+    /// - Returns: certificates of its pods that are alive.
+    public func revoke(node: String, at now: Int64) throws -> [CertificateAuthority.Alive] {
+        try CertificateAuthority.revoke(node: node, directory: authority, now: now)
     }
 }
 

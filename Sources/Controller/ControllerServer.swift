@@ -81,7 +81,7 @@ struct ControllerServer: Sendable {
         guard let door = doors.first(where: { $0.concerns(question) }) else { throw Denial(reason: .kubernetesTokenRefused, asker: asker, detail: "no API server is configured") }
         let issued: CertificateAuthority.Issued
         do throws(Refusal) {
-            try await door.check(question, at: Int64(now()))
+            try await door.check(question, revokedAt: authority.revocation(of: question.node), at: Int64(now()))
             // Before the token is spent: a request that gets nothing must not cost it.
             guard try SigningRequest(der: Array(der)).identity == identity else { throw .otherIdentity }
             try door.admit(question)
@@ -122,13 +122,15 @@ struct ControllerServer: Sendable {
     /// The node whose certificate the connection's peer has shown.
     private func node(at channel: any Channel) async throws -> String {
         let certificate = try await channel.nioSSL_peerCertificate().get()
-        let identity = try certificate.flatMap { authority.identity(ofLeaf: try $0.toDERBytes(), at: Int64(now())) }
-        guard case .node(let name) = identity?.party else {
+        let known = try certificate.flatMap { authority.known(leaf: try $0.toDERBytes(), at: Int64(now())) }
+        let identity = known?.identity
+        guard let known, case .node(let name) = known.identity.party else {
             // Nobody is known here: strangers share the bucket of those who want to join.
             guard joinRates.take("", at: now()) else { throw Denial(reason: .rateLimited) }
             throw Denial(
                 reason: .notAuthenticated, identity: identity?.description, detail: certificate == nil ? "no certificate" : "the certificate is not a node's, or not in force")
         }
+        if let since = authority.revocation(of: name), known.issuedAt <= since { throw Denial(reason: .nodeRevoked, asker: name, identity: known.identity.description) }
         return name
     }
 
@@ -165,7 +167,7 @@ struct ControllerServer: Sendable {
         switch reason {
         case .requestTooLarge: .contentTooLarge
         case .rateLimited: .tooManyRequests
-        case .notAuthenticated, .tokenUnknown, .tokenUsed, .tokenExpired, .tokenOfOtherNode, .kubernetesTokenRefused, .podNotOnNode: .unauthorized
+        case .notAuthenticated, .nodeRevoked, .tokenUnknown, .tokenUsed, .tokenExpired, .tokenOfOtherNode, .kubernetesTokenRefused, .podNotOnNode: .unauthorized
         case .notEntitled, .otherIdentity, .wrongTrustDomain: .forbidden
         case .auditUnavailable, .authorityFailed, .kubernetesUnreachable: .serviceUnavailable
         default: .badRequest

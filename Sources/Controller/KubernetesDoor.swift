@@ -27,7 +27,9 @@ struct KubernetesDoor: NodeAuthenticator {
 
     func concerns(_ question: ControllerWire.JoinRequest) -> Bool { question.kubernetesToken != nil }
 
-    func check(_ question: ControllerWire.JoinRequest, at now: Int64) async throws(Refusal) {
+    func check(_ question: ControllerWire.JoinRequest, revokedAt: Int64?, at now: Int64) async throws(Refusal) {
+        // Who has the node gets its pods' tokens: the API server's word about them is worth nothing until the operator gives his.
+        guard revokedAt == nil else { throw .nodeRevoked }
         guard let token = question.kubernetesToken, token.utf8.count <= ControllerLimits.kubernetesTokenBytesMax else { throw .malformedRequest }
         let review: Reviewed = try await call(
             "POST", "/apis/authentication.k8s.io/v1/tokenreviews", TokenReview(spec: .init(token: token, audiences: [Self.audience])), missing: .kubernetesUnreachable)

@@ -59,13 +59,14 @@ public final class AuditLog: Sendable {
 
     public enum Event: String, Codable, Sendable {
         case issued, refused
-        case authorityCreated = "authority-created"
-        case issuerRenewed = "issuer-renewed"
-        case rootAnnounced = "root-announced"
-        case rootActivated = "root-activated"
-        case rootRemoved = "root-removed"
-        case tokenMade = "token-made"
-        case nodeJoined = "node-joined"
+        case authorityCreated = "authority_created"
+        case issuerRenewed = "issuer_renewed"
+        case rootAnnounced = "root_announced"
+        case rootActivated = "root_activated"
+        case rootRemoved = "root_removed"
+        case tokenMade = "token_made"
+        case nodeJoined = "node_joined"
+        case nodeRevoked = "node_revoked"
     }
 
     /// Opens or makes the file, 0600.

@@ -15,6 +15,8 @@ struct AuthorityState: Codable, Equatable, Sendable {
     var issuer: Int
     /// The longest life that was ever given to a leaf here: what a root signed last is dead so long after its last day.
     var longestLifetimeSeconds: Int64
+    /// Nodes that were revoked, and when, unix seconds: what they were given until then counts no more. Nil: none ever was.
+    var revokedNodes: [String: Int64]?
 
     struct Root: Codable, Equatable, Sendable {
         /// `roots/<number>.crt`.

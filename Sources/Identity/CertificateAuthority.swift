@@ -163,14 +163,63 @@ public final class CertificateAuthority: Sendable {
         return issued
     }
 
+    /// When what a node was given ceased to count, unix seconds; nil: it still does.
+    public func revocation(of node: String) -> Int64? { present.withLock { $0.state.revokedNodes?[node] } }
+
     /// Whose certificate this is; nil when it was not issued here below a root in force, or is not valid at this time.
     /// - Parameter der: a leaf.
-    public func identity(ofLeaf der: [UInt8], at now: Int64) -> SPIFFEIdentity? {
+    public func identity(ofLeaf der: [UInt8], at now: Int64) -> SPIFFEIdentity? { known(leaf: der, at: now)?.identity }
+
+    /// A certificate that was issued here below a root in force and is valid at this time; nil when it is none. Whether its node was revoked since,
+    /// `revocation(of:)` tells.
+    /// - Parameter der: a leaf.
+    public func known(leaf der: [UInt8], at now: Int64) -> (identity: SPIFFEIdentity, issuedAt: Int64)? {
         guard let leaf = try? Certificate(derEncoded: der), let identity = leaf.onlyIdentity, identity.trustDomain == settings.trustDomain else { return nil }
         let skew = AuthorityLimits.clockSkewSeconds
         guard Int64(leaf.notValidBefore.timeIntervalSince1970) - skew <= now, now <= Int64(leaf.notValidAfter.timeIntervalSince1970) + skew else { return nil }
         let issuers = present.withLock { $0.issuers }
-        return issuers.contains { $0.subject == leaf.issuer && $0.publicKey.isValidSignature(leaf.signature, for: leaf) } ? identity : nil
+        guard issuers.contains(where: { $0.subject == leaf.issuer && $0.publicKey.isValidSignature(leaf.signature, for: leaf) }) else { return nil }
+        return (identity, Int64(leaf.notValidBefore.timeIntervalSince1970) + skew)
+    }
+
+    // MARK: Revoked nodes
+
+    /// When a node was revoked, by the files of an authority that another process runs; unix seconds.
+    public static func revocation(of node: String, directory: String) throws -> Int64? { try AuthorityFiles(at: directory).load().revokedNodes?[node] }
+
+    /// A certificate that was given to a node for one of its pods, and has not ended.
+    public struct Alive: Sendable, Equatable {
+        public let identity: String
+        /// Hex.
+        public let serial: String
+        /// Unix seconds.
+        public let notAfter: Int64
+    }
+
+    /// From now on everything that the node was given counts no more: its certificate is not renewed and asks for nothing, tokens made for it until now are
+    /// void. Whoever runs with this directory notices within a second.
+    /// - Returns: the certificates of its pods that other nodes still believe, for a list of revocations, as far as the audit log tells.
+    public static func revoke(node: String, directory: String, now: Int64) throws -> [Alive] {
+        let files = AuthorityFiles(at: directory)
+        let lock = try DirectoryLock(files.directory)
+        var state = try files.load()
+        guard SPIFFEIdentity(trustDomain: state.trustDomain, node: node) != nil else { throw AuthorityFiles.Fault(description: "“\(node)” is no node's name") }
+        state.revokedNodes = (state.revokedNodes ?? [:]).merging([node: now]) { $1 }
+        try AuditLog("\(directory)/audit.log").append(.init(at: now, .nodeRevoked, asker: "operator", detail: "node \(node)"))
+        try files.save(state)
+        _ = consume lock
+        return try alive(of: node, directory: directory, at: now)
+    }
+
+    private static func alive(of node: String, directory: String, at now: Int64) throws -> [Alive] {
+        let decoder = JSONDecoder()
+        return try String(contentsOfFile: "\(directory)/audit.log", encoding: .utf8).split(separator: "\n").compactMap { line in
+            guard let entry = try? decoder.decode(AuditLog.Entry.self, from: Data(line.utf8)), entry.event == .issued, entry.asker == node,
+                let name = entry.identity, let serial = entry.serial, let notAfter = entry.notAfter, notAfter + AuthorityLimits.clockSkewSeconds > now,
+                case .workload = SPIFFEIdentity(name)?.party
+            else { return nil }
+            return Alive(identity: name, serial: serial, notAfter: notAfter)
+        }
     }
 
     // MARK: Roots

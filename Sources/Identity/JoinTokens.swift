@@ -16,6 +16,7 @@ public struct JoinTokens: Sendable {
         var secret: String
         /// Unix seconds.
         var expires: Int64
+        var made: Int64
     }
 
     /// What a node reads out of the text.
@@ -46,20 +47,22 @@ public struct JoinTokens: Sendable {
     }
 
     /// Makes a token for a node.
+    /// - Parameter revokedAt: when the node was revoked, unix seconds: the token is younger than that.
     /// - Returns: the text, which exists nowhere else.
-    public func make(node: String, bundle: TrustBundle, lifetimeSeconds: Int64, at now: Int64) throws -> String {
+    public func make(node: String, bundle: TrustBundle, lifetimeSeconds: Int64, revokedAt: Int64? = nil, at now: Int64) throws -> String {
         forgetOld(at: now)
         let names = try FileManager.default.contentsOfDirectory(atPath: waiting.path)
         guard names.count < AuthorityLimits.tokensMax else {
             throw AuthorityFiles.Fault(description: "\(AuthorityLimits.tokensMax) tokens wait for their nodes; remove some from \(waiting.path)")
         }
         let id = Self.random(8), secret = Self.random(32)
-        try waiting.write("\(id).json", Array(JSONEncoder().encode(Record(node: node, secret: Self.hash(secret), expires: now + lifetimeSeconds))))
+        try waiting.write("\(id).json", Array(JSONEncoder().encode(Record(node: node, secret: Self.hash(secret), expires: now + lifetimeSeconds, made: max(now, (revokedAt ?? now - 1) + 1)))))
         return (["weft1", id, secret] + bundle.fingerprints).joined(separator: ".")
     }
 
     /// Says whether a token is good for a node, without spending it.
-    public func check(id: String, secret: String, node: String, at now: Int64) throws(Refusal) {
+    /// - Parameter revokedAt: when the node was revoked, unix seconds; tokens made until then are void.
+    public func check(id: String, secret: String, node: String, revokedAt: Int64? = nil, at now: Int64) throws(Refusal) {
         // The name becomes part of a path.
         guard id.utf8.count == 16, id.utf8.allSatisfy({ (0x30...0x39).contains($0) || (0x61...0x66).contains($0) }) else { throw .tokenUnknown }
         guard let record = Self.record(id, in: waiting) else {
@@ -70,6 +73,8 @@ public struct JoinTokens: Sendable {
         guard Self.isEqual(record.secret, Self.hash(secret)) else { throw .tokenUnknown }
         guard now < record.expires else { throw .tokenExpired }
         guard record.node == node else { throw .tokenOfOtherNode }
+        // Certificates tell their time in whole seconds: one of this second could not be told from one that is taken back.
+        if let revokedAt, record.made <= revokedAt || now <= revokedAt { throw .nodeRevoked }
     }
 
     /// Spends a token that was found good. Of two that try at once, one gets `tokenUsed`.

@@ -1,43 +1,45 @@
 /// Why the authority gave nothing. The names are labels of `weft_ca_refusals_total`, stand in the audit log and go to whoever asked.
 public enum Refusal: String, Error, Sendable, Codable, CaseIterable {
     /// More bytes than `AuthorityLimits.requestBytesMax`, or a body larger than the service takes.
-    case requestTooLarge = "request-too-large"
+    case requestTooLarge = "request_too_large"
     /// No certification request (RFC 2986), or no JSON where JSON is asked for.
-    case malformedRequest = "malformed-request"
+    case malformedRequest = "malformed_request"
     /// Neither ECDSA P-256 or P-384, nor Ed25519, nor RSA of 2,048 to 8,192 bits.
-    case unsupportedKey = "unsupported-key"
+    case unsupportedKey = "unsupported_key"
     /// The request is not signed by the key that it names, or with SHA-1.
-    case badSignature = "bad-signature"
+    case badSignature = "bad_signature"
     /// The request asks to become an authority.
-    case asksForAuthority = "asks-for-authority"
+    case asksForAuthority = "asks_for_authority"
     /// No subject alternative name.
-    case noName = "no-name"
+    case noName = "no_name"
     /// More than one.
-    case severalNames = "several-names"
+    case severalNames = "several_names"
     /// A DNS name, an address, or a URI that is no identity of Weft.
-    case notAnIdentity = "not-an-identity"
-    case wrongTrustDomain = "wrong-trust-domain"
+    case notAnIdentity = "not_an_identity"
+    case wrongTrustDomain = "wrong_trust_domain"
     /// An identity, but not the one that was announced, or not of a kind that is given out so.
-    case otherIdentity = "other-identity"
+    case otherIdentity = "other_identity"
     /// No pod of this identity runs on the node that asks.
-    case notEntitled = "not-entitled"
+    case notEntitled = "not_entitled"
     /// No certificate of a node, or one that the roots in force do not vouch for.
-    case notAuthenticated = "not-authenticated"
-    case tokenUnknown = "token-unknown"
-    case tokenUsed = "token-used"
-    case tokenExpired = "token-expired"
+    case notAuthenticated = "not_authenticated"
+    /// The node's name was revoked, and what it has shown was given to it before.
+    case nodeRevoked = "node_revoked"
+    case tokenUnknown = "token_unknown"
+    case tokenUsed = "token_used"
+    case tokenExpired = "token_expired"
     /// The token is for another node.
-    case tokenOfOtherNode = "token-of-other-node"
+    case tokenOfOtherNode = "token_of_other_node"
     /// The API server does not know the token, or it is for another audience or service account.
-    case kubernetesTokenRefused = "kubernetes-token-refused"
+    case kubernetesTokenRefused = "kubernetes_token_refused"
     /// The pod that the token belongs to does not run on that node.
-    case podNotOnNode = "pod-not-on-node"
-    case kubernetesUnreachable = "kubernetes-unreachable"
-    case rateLimited = "rate-limited"
+    case podNotOnNode = "pod_not_on_node"
+    case kubernetesUnreachable = "kubernetes_unreachable"
+    case rateLimited = "rate_limited"
     /// What is issued must be logged; when it cannot be, nothing is issued.
-    case auditUnavailable = "audit-unavailable"
+    case auditUnavailable = "audit_unavailable"
     /// The authority's own files or keys failed it.
-    case authorityFailed = "authority-failed"
+    case authorityFailed = "authority_failed"
 
     /// Whether asking again later, unchanged, may help.
     public var isTransient: Bool {
@@ -62,6 +64,7 @@ public enum Refusal: String, Error, Sendable, Codable, CaseIterable {
         case .otherIdentity: "the request names another identity than the one it is for"
         case .notEntitled: "this node may not have this identity"
         case .notAuthenticated: "only a node with a certificate in force may ask this"
+        case .nodeRevoked: "this node was revoked; it joins again with a token made since (weft controller token)"
         case .tokenUnknown: "there is no such token"
         case .tokenUsed: "the token has been used already"
         case .tokenExpired: "the token has expired"

@@ -15,7 +15,7 @@ struct ControllerCommand: ParsableCommand {
             Gives each node the identities of the pods that the manifests put on it, and of no others. A node joins with a token that is good once: \
             weft controller token --node NAME, and then weft node --controller https://HOST:15012 --join-token-file FILE on that node.
             """,
-        subcommands: [RunCommand.self, TokenCommand.self, RotateRootCommand.self], defaultSubcommand: RunCommand.self)
+        subcommands: [RunCommand.self, TokenCommand.self, RevokeNodeCommand.self, RotateRootCommand.self], defaultSubcommand: RunCommand.self)
 
     struct RunCommand: ConcurrentCommand {
         static let configuration = CommandConfiguration(commandName: "run", abstract: "Run the authority (what weft controller does by itself).")
@@ -84,6 +84,34 @@ struct ControllerCommand: ParsableCommand {
         func run() throws {
             let now = Int64(Date().timeIntervalSince1970)
             print(try ControllerData(data).makeToken(node: node, lifetimeSeconds: lifetime, at: now))
+        }
+    }
+
+    struct RevokeNodeCommand: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "revoke-node", abstract: "Take back what a node was given: its certificate, and tokens made for it.",
+            discussion: """
+                The controller notices within a second and renews nothing for it any more. The certificates of its pods go on until they end: what is printed is an \
+                AccessPolicy that revokes them at once. A token made afterwards lets the node join again.
+                """)
+
+        @Argument(help: "The node's name, as in weft node --node-name.")
+        var node: String
+        @Option(help: ArgumentHelp("The controller's data directory.", valueName: "dir"))
+        var data = "/var/lib/weft/controller"
+
+        func run() throws {
+            let alive = try ControllerData(data).revoke(node: node, at: Int64(Date().timeIntervalSince1970))
+            guard !alive.isEmpty else { return print("# No certificate of a pod of \(node) is alive.") }
+            print("""
+                apiVersion: weft.mesh/v1alpha1
+                kind: AccessPolicy
+                metadata: {name: revoked-\(node), namespace: weft-system}
+                spec:
+                  revoked:
+                    serials:
+                """)
+            for each in alive { print("    - \"\(each.serial)\"     # \(each.identity)") }
         }
     }
 

@@ -273,7 +273,7 @@ extension ControlMessage {
         await desk.take(.identityRequested(IdentityRequested(identity: again.identity, number: again.number, request: try NodeKeyPair().request(for: Book.cart), key: nil)))
         let deadline = ContinuousClock.now + .seconds(300)
         while await desk.status.workloads[0].reason.isEmpty, ContinuousClock.now < deadline { try await Task.sleep(for: .milliseconds(5)) }
-        #expect(await desk.status.workloads[0].reason == "the authority refused: other-identity")
+        #expect(await desk.status.workloads[0].reason == "the authority refused: other_identity")
         #expect(await desk.status.workloads[0].state == "active")
     }
 }

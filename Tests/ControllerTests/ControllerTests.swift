@@ -101,6 +101,37 @@ import Testing
         }
     }
 
+    @Test func aRevokedNodeGetsNothingMoreUntilItHasANewToken() async throws {
+        try await withController { place, port in
+            let data = try ControllerData("\(place.path)/data")
+            let door = try place.door(port, node: "node-a", token: try place.token("node-a"))
+            _ = try await door.bundle()
+            #expect(await eventually { await door.issueFault(identity("web"), request: request("web")) == nil })
+            let issued = try await door.issue(identity("web"), request: request("web"))
+            let older = try place.token("node-a")
+
+            let alive = try data.revoke(node: "node-a", at: Int64(wallClock()))
+            #expect(alive.contains { $0.serial == issued.serial && $0.identity == identity("web").description && $0.notAfter == issued.notAfter })
+            #expect(alive.allSatisfy { $0.identity == identity("web").description }, "its pods' certificates, not its own")
+            #expect(await eventually { await door.issueFault(identity("web"), request: request("web")) == .refused(.nodeRevoked) })
+            _ = try place.write("token-node-a", older)
+            #expect(await eventually { await door.bundleFault() == .refused(.nodeRevoked) }, "a token from before is void")
+            let other = try place.door(port, node: "node-b", token: try place.token("node-b"))
+            #expect(await other.bundleFault() == nil)
+            #expect(await eventually { await other.issueFault(identity("cart"), request: request("cart")) == nil }, "nobody else is touched")
+            await other.close()
+
+            _ = try place.write("token-node-a", try place.token("node-a"))
+            #expect(await eventually { await door.bundleFault() == nil })
+            #expect(await eventually { await door.issueFault(identity("web"), request: request("web")) == nil }, "taken back")
+            await door.close()
+            let audit = place.audit()
+            #expect(audit.contains { $0.event == .nodeRevoked && $0.asker == "operator" && $0.detail == "node node-a" })
+            #expect(audit.contains { $0.event == .refused && $0.reason == .nodeRevoked && $0.asker == "node-a" })
+            #expect(throws: (any Error).self) { try data.revoke(node: "no/node", at: Int64(wallClock())) }
+        }
+    }
+
     @Test func strangersGetTheRootsAndNothingElse() async throws {
         try await withController { place, port in
             #expect(try await place.ask(port, "GET", "/v1/bundle").status == 200)

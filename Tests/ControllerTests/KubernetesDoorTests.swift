@@ -52,13 +52,13 @@ private func pod(node: String = "node-a", uid: String = "u-1") -> String {
 }
 
 @Suite struct KubernetesDoorTests {
-    private func outcome(review text: String = review(), pod object: String? = pod(), node: String = "node-a") async throws -> (refusal: Refusal?, heard: [String]) {
+    private func outcome(review text: String = review(), pod object: String? = pod(), node: String = "node-a", revokedAt: Int64? = nil) async throws -> (refusal: Refusal?, heard: [String]) {
         var refusal: Refusal?
         var heard: [String] = []
         try await withAPIServer(review: text, pod: object) { address, lines in
             let door = try KubernetesDoor(address)
             do throws(Refusal) {
-                try await door.check(ControllerWire.JoinRequest(node: node, kubernetesToken: "nodes-token", request: ""), at: 0)
+                try await door.check(ControllerWire.JoinRequest(node: node, kubernetesToken: "nodes-token", request: ""), revokedAt: revokedAt, at: 0)
             } catch {
                 refusal = error
             }
@@ -66,6 +66,11 @@ private func pod(node: String = "node-a", uid: String = "u-1") -> String {
             heard = lines.all
         }
         return (refusal, heard)
+    }
+
+    @Test func whoHasARevokedNodeHasItsTokensToo() async throws {
+        let (refusal, heard) = try await outcome(revokedAt: 1)
+        #expect(refusal == .nodeRevoked && heard.isEmpty)
     }
 
     @Test func aTokenOfThePodOnThatNodeIsTaken() async throws {

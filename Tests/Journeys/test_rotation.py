@@ -117,7 +117,7 @@ def test_a_stolen_token(fresh):
     shop.nodes[0].weft.wait_ready(["web", "cart"])
     shop.nodes[1].weft = WeftNode(shop.nodes[1], extra=["--controller", shop.controller.url, "--join-token-file", str(token)])
     shop.nodes[1].weft.start()
-    refused = ("token-used", "token-of-other-node")
+    refused = ("token_used", "token_of_other_node")
     eventually(lambda: sum(refusals(shop.controller, reason) for reason in refused) >= 1, within=15, what="the second use is refused")
     assert any(reason in line for line in shop.controller.audit() for reason in refused)
     assert not [entry for entry in shop.nodes[1].weft.status()["identities"]["workloads"] if entry["state"] == "active"]
@@ -155,12 +155,12 @@ def test_an_identity_of_another_node(fresh):
         return post("/v1/certificates", {"identity": name, "request": request(*(names or (name,)))}, *credentials)
     assert ask(identity("shop", "web"))[0] == 200, "its own pod's"
     for name, names, reason in [
-        (identity("shop", "stock"), (), "not-entitled"), (identity("shop", "nobody"), (), "not-entitled"), (identity("other", "web"), (), "not-entitled"),
-        (identity("shop", "web", "elsewhere.test"), (), "wrong-trust-domain"), (f"spiffe://cluster.local/node/{shop.nodes[1].name}", (), "other-identity"),
-        (identity("shop", "web"), (identity("shop", "stock"),), "other-identity"), (identity("shop", "web"), (identity("shop", "web"), identity("shop", "stock")), None),
+        (identity("shop", "stock"), (), "not_entitled"), (identity("shop", "nobody"), (), "not_entitled"), (identity("other", "web"), (), "not_entitled"),
+        (identity("shop", "web", "elsewhere.test"), (), "wrong_trust_domain"), (f"spiffe://cluster.local/node/{shop.nodes[1].name}", (), "other_identity"),
+        (identity("shop", "web"), (identity("shop", "stock"),), "other_identity"), (identity("shop", "web"), (identity("shop", "web"), identity("shop", "stock")), None),
     ]:
         status, said = ask(name, *names)
         assert status in (400, 403) and (reason is None or said["reason"] == reason), (name, status, said)
         assert said["message"]
     assert post("/v1/certificates", {"identity": identity("shop", "web"), "request": request(identity("shop", "web"))})[0] in (401, 403), "without a certificate"
-    assert refusals(controller, "not-entitled") >= 3
+    assert refusals(controller, "not_entitled") >= 3

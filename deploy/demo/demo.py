@@ -155,7 +155,7 @@ def identified(demo):
     """Who is who, and by whose word: from the audit log, the agents, and an attempt with a token that is spent."""
     title("Identities")
     for entry in map(json.loads, demo.controller.audit()):
-        if entry["event"] in ("authority-created", "token-made", "node-joined"):
+        if entry["event"] in ("authority_created", "token_made", "node_joined"):
             print(f"  {entry['time']}  {entry['event']:<18} {entry.get('identity') or entry.get('detail') or entry.get('root', '')}")
     rows = [("node", "identity", "state", "until")]
     for node in demo.nodes:

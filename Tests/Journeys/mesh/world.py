@@ -162,15 +162,15 @@ class Mesh:
                 self.identities.put(pod.namespace, pod.account)
         self.published.write(self.objects() | self.extra)
 
-    def start(self, workers=1, enrolled=None, wait=True, limits=None, controller=None):
+    def start(self, workers=1, enrolled=None, wait=True, limits=None, controller=None, words=()):
         """Publishes everything and runs Weft on every node; returns when every meshed pod is enrolled. `limits` changes
-        limits of the proxies by name; with `controller`, its options, identities come from one on the first node, which the nodes join."""
+        limits of the proxies by name; with `controller`, its options, identities come from one on the first node, which the nodes join. `words` go to every `weft node`."""
         self.apply()
         if controller is not None:
             self.controller = Controller(self.nodes[0], controller).start()
         for node in self.ours:
             joins = self.controller.arguments(node) if controller is not None else ()
-            node.weft = WeftNode(node, workers=workers, proxy_path=self.limited_proxy(limits) if limits else None, extra=joins)
+            node.weft = WeftNode(node, workers=workers, proxy_path=self.limited_proxy(limits) if limits else None, extra=[*joins, *words])
             node.weft.start()
         if wait:
             self.ready(enrolled)
