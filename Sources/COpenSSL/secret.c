@@ -182,6 +182,25 @@ EVP_PKEY *copenssl_generate_p256(void) {
     return key;
 }
 
+/// An RSA key makes copies of its primes when it first signs (Montgomery's form of them), and keeps them for as long as it lives. So it signs once
+/// here, where they come to lie with the key itself.
+static void settle(EVP_PKEY *key) {
+    if (!key || !(EVP_PKEY_is_a(key, "RSA") || EVP_PKEY_is_a(key, "RSA-PSS"))) return;
+    // What is looked up once and kept is none of the vault's: see `warm`.
+    EVP_SIGNATURE_free(EVP_SIGNATURE_fetch(NULL, "RSA", NULL));
+    EVP_MD *digest = EVP_MD_fetch(NULL, "SHA256", NULL);
+    copenssl_enter_vault();
+    size_t count = (size_t)EVP_PKEY_get_size(key);
+    unsigned char nothing = 0, *signature = OPENSSL_malloc(count);
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+    if (signature && context && EVP_DigestSignInit(context, NULL, digest, NULL, key) == 1) EVP_DigestSign(context, signature, &count, &nothing, 1);
+    EVP_MD_CTX_free(context);
+    OPENSSL_free(signature);
+    copenssl_leave_vault();
+    EVP_MD_free(digest);
+    ERR_clear_error();
+}
+
 int copenssl_key_store(EVP_PKEY *key, void *memory) {
     copenssl_enter_vault();
     unsigned char *der = NULL;
@@ -206,6 +225,7 @@ EVP_PKEY *copenssl_key_load(const void *memory) {
     const unsigned char *der = (const unsigned char *)memory + sizeof length;
     EVP_PKEY *key = d2i_AutoPrivateKey(NULL, &der, (long)length);
     copenssl_leave_vault();
+    settle(key);
     return key;
 }
 
@@ -235,5 +255,6 @@ EVP_PKEY *copenssl_key_read(int fd, size_t most) {
     BIO_free(bio);
     copenssl_leave_vault();
     OPENSSL_secure_clear_free(text, room);
+    settle(key);
     return key;
 }
