@@ -96,7 +96,10 @@ typealias SessionPlace = UnsafeMutablePointer<Session>
 extension Worker {
     /// The connection speaks HTTP/2 (RFC 9113): what lies in its `input`, and whatever comes, are the session's frames.
     mutating func beginMultiplexing(_ connection: ConnectionPlace, _ index: UInt32) {
-        let codec = HTTP2Session(.server, workspace, now: now)
+        guard let codec = HTTP2Session(.server, workspace, now: now) else {
+            ledger.count(.http2SessionsRefusedDownstream)
+            return reset(connection, index)
+        }
         guard let token = sessions.insert(Session(codec, isServer: true, connection: index, now: now)) else { return reset(connection, index) }
         if connection.pointee.secure != nobody {
             let tls = secures.at(connection.pointee.secure)

@@ -12,7 +12,9 @@ extension Worker {
     private static let sessionMark: UInt32 = 1 << 31
 
     mutating func openSession(_ target: Target, pod: UInt32, _ key: PoolKey, isDeclared: Bool) {
-        var fresh = Session(HTTP2Session(.client, workspace, now: now), isServer: false, connection: nobody, now: now)
+        // Those who wait meet their deadlines, or whoever comes next asks again.
+        guard let codec = HTTP2Session(.client, workspace, now: now) else { return ledger.count(.http2SessionsRefusedUpstream) }
+        var fresh = Session(codec, isServer: false, connection: nobody, now: now)
         fresh.target = target
         fresh.pod = pod
         fresh.isDeclared = isDeclared || target.wire == .secure

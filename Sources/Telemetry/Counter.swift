@@ -31,6 +31,7 @@ public enum Counter: UInt16, Sendable, CaseIterable {
     case tunnels
     // HTTP/2
     case http2SessionsDownstream, http2SessionsUpstream
+    case http2SessionsRefusedDownstream, http2SessionsRefusedUpstream
     case http2SessionsOpenDownstream, http2SessionsOpenUpstream
     case http2StreamsDownstream, http2StreamsUpstream
     case http2StreamsOpenDownstream, http2StreamsOpenUpstream
@@ -181,6 +182,8 @@ public enum Counter: UInt16, Sendable, CaseIterable {
         case .tunnels: .init(name: "weft_tunnels_total", help: "Requests that became tunnels: upgrades and CONNECT.")
         case .http2SessionsDownstream: .sessions("downstream")
         case .http2SessionsUpstream: .sessions("upstream")
+        case .http2SessionsRefusedDownstream: .sessionsRefused("downstream")
+        case .http2SessionsRefusedUpstream: .sessionsRefused("upstream")
         case .http2SessionsOpenDownstream: .sessionsOpen("downstream")
         case .http2SessionsOpenUpstream: .sessionsOpen("upstream")
         case .http2StreamsDownstream: .streams("downstream")
@@ -409,6 +412,9 @@ extension Counter.Definition {
     }
     fileprivate static func sessions(_ side: StaticString) -> Self {
         family("weft_http2_sessions_total", "HTTP/2 connections begun.", "side", side)
+    }
+    fileprivate static func sessionsRefused(_ side: StaticString) -> Self {
+        family("weft_http2_sessions_refused_total", "HTTP/2 connections that could not begin: no address space for their frames.", "side", side)
     }
     fileprivate static func sessionsOpen(_ side: StaticString) -> Self {
         gauge("weft_http2_sessions_open", "HTTP/2 connections open now.", "side", side)

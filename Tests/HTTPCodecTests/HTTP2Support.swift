@@ -31,7 +31,8 @@ final class End {
 
     init(_ role: HTTP2Session.Role, limits: HTTP2Limits = .standard) {
         workspace = HTTP2Workspace(limits: limits)
-        session = HTTP2Session(role, workspace, now: now)
+        guard let made = HTTP2Session(role, workspace, now: now) else { fatalError("no memory for a session") }
+        session = made
     }
 
     /// Feeds bytes in memory of exactly their size.

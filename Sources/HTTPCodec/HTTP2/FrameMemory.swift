@@ -50,9 +50,15 @@ struct FrameMemory {
         kind == 0 ? 32 : (3 &+ (kind &- 1) & 1) &<< (4 &+ (kind &- 1) &>> 1)
     }
 
-    /// Never nil: what cannot go on without memory ends the process, and the supervisor starts another.
+    /// For the library, whose buffers for frames are told by their size. Nil: there is no address space for one more; then the library refuses
+    /// what it needs it for, a session or a head.
+    mutating func allocateForLibrary(_ bytes: Int) -> UnsafeMutableRawPointer? {
+        guard bytes >= SessionPages.framesBytesMin, bytes <= SessionPages.framesBytesMax else { return allocate(bytes) }
+        return pages.takeFrames().map { label($0, Self.pageClass, bytes) }
+    }
+
+    /// Never nil: what cannot go on without a few bytes ends the process, and the supervisor starts another.
     mutating func allocate(_ bytes: Int) -> UnsafeMutableRawPointer {
-        if bytes >= SessionPages.framesBytesMin, bytes <= SessionPages.framesBytesMax { return label(pages.takeFrames(), Self.pageClass, bytes) }
         let kind = Self.sizeClass(bytes)
         let piece: UnsafeMutableRawPointer
         if kind == Self.classes {
@@ -67,8 +73,8 @@ struct FrameMemory {
     }
 
     /// The same, zeroed. Of the size of a map of streams it is one.
-    mutating func allocateZeroed(_ bytes: Int) -> UnsafeMutableRawPointer {
-        let memory = bytes == SessionPages.mapBytes ? label(pages.takeMap(), Self.pageClass, bytes) : allocate(bytes)
+    mutating func allocateZeroed(_ bytes: Int) -> UnsafeMutableRawPointer? {
+        guard let memory = bytes == SessionPages.mapBytes ? pages.takeMap().map({ label($0, Self.pageClass, bytes) }) : allocateForLibrary(bytes) else { return nil }
         memset(memory, 0, bytes)
         return memory
     }
@@ -101,7 +107,8 @@ struct FrameMemory {
         free[kind] = piece
     }
 
-    mutating func resize(_ memory: UnsafeMutableRawPointer, _ bytes: Int) -> UnsafeMutableRawPointer {
+    /// For the library, too. Nil: as above, and the memory stays as it is.
+    mutating func resize(_ memory: UnsafeMutableRawPointer, _ bytes: Int) -> UnsafeMutableRawPointer? {
         let piece = memory - Self.headerBytes
         let held = (piece + 8).load(as: Int.self)
         let kind = piece.load(as: Int.self)
@@ -109,7 +116,7 @@ struct FrameMemory {
             (piece + 8).storeBytes(of: max(bytes, 1), as: Int.self)
             return memory
         }
-        let larger = allocate(bytes)
+        guard let larger = allocateForLibrary(bytes) else { return nil }
         larger.copyMemory(from: memory, byteCount: min(held, bytes))
         release(memory)
         return larger
@@ -135,7 +142,7 @@ struct FrameMemory {
 func libraryMemory(_ memory: UnsafeMutablePointer<FrameMemory>) -> nghttp2_mem {
     nghttp2_mem(
         mem_user_data: UnsafeMutableRawPointer(memory),
-        malloc: { bytes, memory in frameMemory(memory).pointee.allocate(bytes) },
+        malloc: { bytes, memory in frameMemory(memory).pointee.allocateForLibrary(bytes) },
         free: { piece, memory in if let piece { frameMemory(memory).pointee.release(piece) } },
         calloc: { count, each, memory in
             let (bytes, overflow) = count.multipliedReportingOverflow(by: each)
@@ -143,7 +150,7 @@ func libraryMemory(_ memory: UnsafeMutablePointer<FrameMemory>) -> nghttp2_mem {
             return frameMemory(memory).pointee.allocateZeroed(bytes)
         },
         realloc: { piece, bytes, memory in
-            guard let piece else { return frameMemory(memory).pointee.allocate(bytes) }
+            guard let piece else { return frameMemory(memory).pointee.allocateForLibrary(bytes) }
             return frameMemory(memory).pointee.resize(piece, bytes)
         })
 }

@@ -12,20 +12,25 @@ public struct HTTP2Session: ~Copyable {
 
     let state: UnsafeMutablePointer<SessionState>
 
-    /// Begins a connection; our SETTINGS, and a client's preface, wait to be written.
+    /// Begins a connection; our SETTINGS, and a client's preface, wait to be written. Nil: the process has no memory for one more.
     /// - Parameters:
     ///   - workspace: must outlive the session.
     ///   - now: nanoseconds of the worker's clock.
-    public init(_ role: Role, _ workspace: borrowing HTTP2Workspace, now: UInt64) {
+    public init?(_ role: Role, _ workspace: borrowing HTTP2Workspace, now: UInt64) {
         let shared = workspace.state
-        state = .allocate(capacity: 1)
+        let state = UnsafeMutablePointer<SessionState>.allocate(capacity: 1)
         state.initialize(to: SessionState(shared, isServer: role == .server, now: now))
         shared.pointee.memory.pointee.beginSession()
         var made: OpaquePointer?
         let failed = role == .server
             ? nghttp2_session_server_new3(&made, shared.pointee.callbacks, state, shared.pointee.options, &shared.pointee.library)
             : nghttp2_session_client_new3(&made, shared.pointee.callbacks, state, shared.pointee.options, &shared.pointee.library)
-        guard failed == 0, let library = made else { preconditionFailure("no memory for a session") }
+        guard failed == 0, let library = made else {
+            state.deinitialize(count: 1)
+            state.deallocate()
+            return nil
+        }
+        self.state = state
         state.pointee.library = library
         state.pointee.pages = shared.pointee.memory.pointee.madePages
         state.pointee.begin()

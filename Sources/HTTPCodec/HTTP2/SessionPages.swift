@@ -41,18 +41,18 @@ struct SessionPages {
         owesFrames = false
     }
 
-    /// Room for a map and its header.
-    mutating func takeMap() -> UnsafeMutableRawPointer {
-        let unit = takeUnit()
+    /// Room for a map and its header. Nil, here and below: there is no address space for one more.
+    mutating func takeMap() -> UnsafeMutableRawPointer? {
+        guard let unit = takeUnit() else { return nil }
         tenancies[unit]?.hasMap = true
         owesFrames = true
         return unit
     }
 
     /// Room for a frame buffer and its header: beside the map that was taken last, if that has none yet.
-    mutating func takeFrames() -> UnsafeMutableRawPointer {
-        let unit: UnsafeMutableRawPointer
-        if owesFrames, let last, tenancies[last.unit]?.life == last.life { unit = last.unit } else { unit = takeUnit() }
+    mutating func takeFrames() -> UnsafeMutableRawPointer? {
+        let beside = owesFrames ? last.flatMap { tenancies[$0.unit]?.life == $0.life ? $0.unit : nil } : nil
+        guard let unit = beside ?? takeUnit() else { return nil }
         owesFrames = false
         tenancies[unit]?.hasFrames = true
         return unit + Self.framesOffset
@@ -82,18 +82,18 @@ struct SessionPages {
         return true
     }
 
-    private mutating func takeUnit() -> UnsafeMutableRawPointer {
-        let unit = free.popLast() ?? cutUnit()
+    private mutating func takeUnit() -> UnsafeMutableRawPointer? {
+        guard let unit = free.popLast() ?? cutUnit() else { return nil }
         let life = (tenancies[unit]?.life ?? 0) &+ 1
         tenancies[unit] = Tenancy(life: life)
         last = Lease(unit: unit, life: life)
         return unit
     }
 
-    private mutating func cutUnit() -> UnsafeMutableRawPointer {
+    private mutating func cutUnit() -> UnsafeMutableRawPointer? {
         if unitsCut == Self.unitsPerMapping {
             guard let mapping = mmap(nil, Self.mappingBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0), mapping != MAP_FAILED
-            else { preconditionFailure("no address space for frames") }
+            else { return nil }
             mappings.append(mapping)
             unitsCut = 0
         }
