@@ -1,3 +1,4 @@
+import Glibc
 import MeshModel
 
 /// One call, as the rules are asked about it.
@@ -81,8 +82,10 @@ struct AccessQuestion {
                     place < namespace.count ? namespace[place] : place == namespace.count ? UInt8(ascii: "/") : account[place - namespace.count - 1]
                 }
         case .identity:
+            guard caller.isAuthenticated else { return false }
+            if term.comparison == .exact { return isIdentity(term.text) }
             let text = IdentityText(caller)
-            return caller.isAuthenticated && Self.compare(term, count: text.count) { text[$0] }
+            return Self.compare(term, count: text.count) { text[$0] }
         case .method: return request.map { Self.compare(term, $0.method) } ?? false
         case .host: return request.map { Self.compareHost(term, $0.host) } ?? false
         case .path:
@@ -91,6 +94,25 @@ struct AccessQuestion {
         case .header: return fieldHolds(term, isDenying: isDenying, field)
         }
     }
+
+    /// The whole identity. Its parts are compared from the last to the first: where names differ, most differ there.
+    private func isIdentity(_ wanted: UnsafeRawBufferPointer) -> Bool {
+        let count = IdentityText(caller).count
+        guard wanted.count == count, let base = wanted.baseAddress else { return false }
+        let account = count - caller.serviceAccount.count
+        let namespace = account - IdentityText.accountMark.utf8CodeUnitCount - caller.namespace.count
+        let domain = IdentityText.scheme.utf8CodeUnitCount
+        return Self.holds(base + account, caller.serviceAccount) && Self.holds(base + namespace, caller.namespace) && Self.holds(base + domain, caller.trustDomain)
+            && Self.holds(base, IdentityText.scheme) && Self.holds(base + domain + caller.trustDomain.count, IdentityText.namespaceMark)
+            && Self.holds(base + namespace + caller.namespace.count, IdentityText.accountMark)
+    }
+
+    private static func holds(_ place: UnsafeRawPointer, _ part: UnsafeRawBufferPointer) -> Bool {
+        guard let first = part.baseAddress else { return true }
+        return memcmp(place, first, part.count) == 0
+    }
+
+    private static func holds(_ place: UnsafeRawPointer, _ part: StaticString) -> Bool { memcmp(place, part.utf8Start, part.utf8CodeUnitCount) == 0 }
 
     /// Of repeated fields one is enough to deny, and all must agree to allow: which of them the application reads is not known.
     private func fieldHolds(_ term: AccessTermView, isDenying: Bool, _ field: FieldLookup) -> Bool {
@@ -144,7 +166,7 @@ struct AccessQuestion {
 /// `spiffe://<trust domain>/ns/<namespace>/sa/<service account>`, byte by byte, without being put together.
 private struct IdentityText {
     let caller: Caller
-    private static let scheme: StaticString = "spiffe://"
+    static let scheme: StaticString = "spiffe://", namespaceMark: StaticString = "/ns/", accountMark: StaticString = "/sa/"
 
     init(_ caller: Caller) { self.caller = caller }
 
@@ -156,11 +178,11 @@ private struct IdentityText {
         place -= 9
         if place < caller.trustDomain.count { return caller.trustDomain[place] }
         place -= caller.trustDomain.count
-        if place < 4 { return ("/ns/" as StaticString).utf8Start[place] }
+        if place < 4 { return Self.namespaceMark.utf8Start[place] }
         place -= 4
         if place < caller.namespace.count { return caller.namespace[place] }
         place -= caller.namespace.count
-        if place < 4 { return ("/sa/" as StaticString).utf8Start[place] }
+        if place < 4 { return Self.accountMark.utf8Start[place] }
         return caller.serviceAccount[place - 4]
     }
 }
