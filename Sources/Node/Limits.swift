@@ -14,6 +14,8 @@ enum Limits {
     static let podCheckMilliseconds: UInt64 = 1_000
     /// Between the end of a pod's capture and the removal of its listeners, rules and routes: what runs may finish.
     static let leavingMilliseconds: UInt64 = 2_000
+    /// A new pod waits so long for the snapshot behind its wish, which tells the proxy who it is and which rules it has. It may be that none is made.
+    static let snapshotAwaitedMilliseconds: UInt64 = 2_000
     /// Connections refused per listener and watch: 4 × this per second and listener at most, so that the loop stays responsive.
     static let refusedPerWatchMax: Int32 = 4_096
     /// `listen(2)`; the kernel cuts it to net.core.somaxconn of the pod's namespace.

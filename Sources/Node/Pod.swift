@@ -15,6 +15,8 @@ final class Pod {
     var lastRefusal: PodRefusal?
     /// What the running agent was told last.
     var reported: PodState?
+    /// Snapshots that were complete when it was first wished, and when that was: the next one tells of it.
+    let snapshotsBefore: UInt64, wishedAt: UInt64
 
     enum Stage {
         /// Nothing of it is in the kernel. With a refusal, and when to look again (0: only at a new wish).
@@ -29,8 +31,9 @@ final class Pod {
         case tearingDown
     }
 
-    init(uid: String, wish: PodEnrol, wishedBy: UInt32) {
+    init(uid: String, wish: PodEnrol, wishedBy: UInt32, snapshotsBefore: UInt64, now: UInt64) {
         self.uid = uid; self.wish = wish; self.wishedBy = wishedBy
+        self.snapshotsBefore = snapshotsBefore; wishedAt = now
     }
 
     /// What the agent is told.

@@ -76,7 +76,11 @@ extension Supervisor {
         for change in shards.complete(generation: generation) { sendToProxy(change) }
         sendToProxy(SnapshotComplete(generation: generation))
         sendToAgent(SnapshotAccepted(generation: generation))
-        guard !agentHasSpoken else { return }
+        snapshotsCompleted += 1
+        guard !agentHasSpoken else {
+            for pod in Array(pods.values) where pod.snapshotsBefore + 1 == snapshotsCompleted { reconcile(pod, now: monotonicMilliseconds()) }
+            return
+        }
         agentHasSpoken = true
         // By now this agent has asked for every pod it knows: the rest is gone, whoever wanted it before.
         for pod in pods.values where pod.wishedBy != incarnation && pod.wish != nil {

@@ -18,7 +18,7 @@ extension Supervisor {
                 sendToAgent(PodState(uid: wish.uid, state: .refused, reason: "this node has \(Limits.podsMax) pods already"))
                 return
             }
-            pod = Pod(uid: wish.uid, wish: wish, wishedBy: incarnation)
+            pod = Pod(uid: wish.uid, wish: wish, wishedBy: incarnation, snapshotsBefore: snapshotsCompleted, now: monotonicMilliseconds())
             pods[wish.uid] = pod
         }
         // Every wish is answered, also one that changes nothing.
@@ -51,8 +51,11 @@ extension Supervisor {
             pods[pod.uid] = nil
             sendToAgent(PodState(uid: pod.uid, state: .gone))
         case (.absent(let refusal, let retry), let wish?):
-            // Without a snapshot the proxy would answer for services it has never heard of. The first is on its way behind the wishes.
-            guard shards.generation != nil, refusal == nil || retry != 0 && now >= retry else { return }
+            // Without a snapshot the proxy would answer for services it has never heard of. The first is on its way behind the wishes; and behind a
+            // later wish comes the one that says who the pod is and who may call it.
+            guard shards.generation != nil, refusal == nil || retry != 0 && now >= retry,
+                snapshotsCompleted > pod.snapshotsBefore || now >= pod.wishedAt + Limits.snapshotAwaitedMilliseconds
+            else { return }
             begin(pod, wish, now: now)
         case (.enrolled(let enrolment), let wish?):
             let isSamePlace = wish.networkNamespacePath == enrolment.path && NamespaceIdentity(path: enrolment.path) == enrolment.namespace.identity

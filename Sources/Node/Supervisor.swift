@@ -26,6 +26,8 @@ final class Supervisor {
     var proxyState = ProcessState.State.down
     var appliedGeneration: UInt64?
     var shards = ShardStore()
+    /// Snapshots that were completed since this process began.
+    var snapshotsCompleted: UInt64 = 0
     let identities = IdentityStore()
     /// Set when the running agent has completed its first snapshot.
     var agentHasSpoken = false

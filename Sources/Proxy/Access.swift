@@ -6,8 +6,7 @@ import Routing
 import Telemetry
 
 // Between steps 5 and 6 of the journey, on the destination's side: who calls, and whether it may. One place asks, `dispatch`, when the endpoint
-// is known and nothing has been leased or opened; what reaches an application in another way calls `mayConnect`. The other node's proxy does
-// not ask: the destination's own does.
+// is known and nothing has been leased or opened. The other node's proxy does not ask: the destination's own does.
 extension Worker {
     /// Who is at the other end of a downstream connection.
     func caller(of connection: ConnectionPlace) -> Caller {
@@ -22,29 +21,15 @@ extension Worker {
         return Caller(trustDomain: tables.trustDomain, namespace: workload.namespace, serviceAccount: workload.serviceAccount)
     }
 
-    /// Whether a plaintext connection from outside must be refused because its destination is strict. Counted.
+    /// Whether a plaintext connection from outside must be refused because its destination is strict, or may be: of a pod that the tables do not
+    /// name nobody knows. Counted.
     func refusesPlaintext(_ connection: ConnectionPlace) -> Bool {
-        guard connection.pointee.listener.isInbound, tables.workload(at: connection.pointee.address)?.isStrict == true else { return false }
+        guard connection.pointee.listener.isInbound, tables.workload(at: connection.pointee.address)?.isStrict != false else { return false }
         ledger.count(.connectionsRefusedPlaintext)
         return true
     }
 
     // MARK: Asking
-
-    /// Whether opaque bytes of a connection may reach (address, port). False: counted and noted; close, or answer 403.
-    func mayConnect(_ connection: ConnectionPlace, to address: IPAddress, port: UInt16) -> Bool {
-        guard tables.hasPolicies else { return true }
-        guard let rules = accessRules(at: address) else { return tables.workload(at: address) != nil }
-        let caller = caller(of: connection)
-        let audited = rules.hasAudit ? rules.judge(caller, port: port, withAudit: true).refusal : nil
-        if let (rule, fault) = rules.judge(caller, port: port).refusal {
-            ledger.count(fault.counter)
-            note(.refused, rule, fault, caller, address, port)
-            return false
-        }
-        if let (rule, fault) = audited { noteAudited(rule, fault, caller, address, port) }
-        return true
-    }
 
     /// Whether a connection of undeclared protocol could be opaque, and not only HTTP, as far as policy goes.
     func mayBeOpaque(_ connection: ConnectionPlace) -> Bool {
@@ -69,10 +54,11 @@ extension Worker {
 
     /// Why the exchange may not go to its target, which was chosen just now; nil when it may. A refusal is counted by the answer.
     mutating func refusal(of exchange: ExchangePlace, _ connection: ConnectionPlace, _ message: Message) -> AccessFault? {
-        guard tables.hasPolicies, isJudgedHere(exchange, connection) else { return nil }
+        guard isJudgedHere(exchange, connection) else { return nil }
         let address = exchange.pointee.target.address, port = exchange.pointee.target.port
         // A pod that the tables do not know yet has rules that they do not know either.
-        guard let rules = accessRules(at: address) else { return tables.workload(at: address) == nil ? .noRule : nil }
+        guard let workload = tables.workload(at: address) else { return .noRule }
+        guard tables.hasPolicies, let rules = tables.accessRules(of: workload) else { return nil }
         let caller = caller(of: connection)
         var decision = rules.judge(caller, port: port)
         var audited = rules.hasAudit ? rules.judge(caller, port: port, withAudit: true) : decision
