@@ -53,8 +53,8 @@ enum ArrivalFault {
 enum Arrival {
     /// A request, which another Weft proxy has judged and sent on.
     case request(WireDestination)
-    /// A connection to this port of the pod, opaque to the wire.
-    case tunnel(port: UInt16)
+    /// A connection to this port of the pod, opaque to the wire; or HTTP in a connection of its own, from a Weft proxy that says so.
+    case tunnel(port: UInt16, isHTTP: Bool)
     case refused(ArrivalFault)
 }
 
@@ -64,19 +64,23 @@ extension Worker {
     /// Judges the head in the worker's head, decoded from `bytes`.
     func arrival(_ bytes: UnsafeRawBufferPointer, _ connection: ConnectionPlace, _ wire: TLSProtocol) -> Arrival {
         let (count, text) = onlyValue(.weftDestination, bytes)
-        if head.method == .connect, wire == .hbone || count == 0 { return tunnel(to: head.authority.of(bytes), connection) }
+        if head.method == .connect, wire == .hbone || count == 0 { return tunnel(to: head.authority.of(bytes), connection, isHTTP: false) }
         guard wire == .weft else { return .refused(.notConnect) }
         guard count > 0 else { return .refused(.missingDestination) }
         guard count == 1, let destination = WireDestination(text) else { return .refused(.malformedDestination) }
+        if head.method == .connect {
+            guard destination.spoken == .http1 else { return .refused(.malformedDestination) }
+            return tunnel(to: head.authority.of(bytes), connection, isHTTP: true)
+        }
         return WeftPorts.isInPods(destination.port) ? .refused(.ownPort) : .request(destination)
     }
 
-    private func tunnel(to authority: UnsafeRawBufferPointer, _ connection: ConnectionPlace) -> Arrival {
+    private func tunnel(to authority: UnsafeRawBufferPointer, _ connection: ConnectionPlace, isHTTP: Bool) -> Arrival {
         switch TunnelTarget(authority: authority) {
         case .malformed: .refused(.malformedDestination)
         case .name: .refused(.namedDestination)
         case .address(let address, _) where address != connection.pointee.address: .refused(.foreignDestination)
-        case .address(_, let port): WeftPorts.isInPods(port) ? .refused(.ownPort) : .tunnel(port: port)
+        case .address(_, let port): WeftPorts.isInPods(port) ? .refused(.ownPort) : .tunnel(port: port, isHTTP: isHTTP)
         }
     }
 

@@ -3,6 +3,7 @@ import CLinux
 import EventLoop
 import Glibc
 import HTTPCodec
+import Routing
 import Telemetry
 import Upstream
 
@@ -17,11 +18,16 @@ extension Worker {
         authority.write(exchange.pointee.target.address, port: exchange.pointee.target.port)
         var stream: Int32 = 0
         var refusal: HTTP2Refusal?
+        // What a bridge leads to another Weft proxy is HTTP that no stream could bring (an upgrade): said to be so, it is judged there as what it is.
+        let isHTTP = exchange.pointee.account.isBridge && !session.pointee.isForeign
+        let destination = isHTTP ? DestinationText(port: exchange.pointee.target.port, protocol: WireDestination.Spoken.http1.name) : DestinationText()
         authority.withBytes { text in
-            do throws(HTTP2Refusal) {
-                stream = try session.pointee.codec.submitConnect(authority: text, owner: number + 1)
-            } catch {
-                refusal = error
+            destination.withBytes { destination in
+                do throws(HTTP2Refusal) {
+                    stream = try session.pointee.codec.submitConnect(authority: text, destination: destination, owner: number + 1)
+                } catch {
+                    refusal = error
+                }
             }
         }
         if let refusal { return notSubmitted(number, exchange, place, refusal) }

@@ -1,18 +1,17 @@
 import EventLoop
 import Glibc
 import HTTPCodec
-import MutualTLS
 import Upstream
 
 // A connection whose client's side is a CONNECT stream on port 15008: the stream's content is the connection's bytes, and each end of it the
 // connection's end.
 //
 // From another Weft proxy it is opaque, for what HTTP there was that one has sent as requests: it goes to the application, and once that has accepted
-// it is a tunnel like any other. From a foreign peer (HBONE) it may be anything: it goes over a bridge, whose near end is a connection that
-// has arrived like those in the clear, but for its caller, who is known.
+// it is a tunnel like any other. From a foreign peer (HBONE) it may be anything, and where a Weft proxy says so it is HTTP: it goes over a bridge,
+// whose near end is a connection that has arrived like those in the clear, but for its caller, who is known.
 extension Worker {
     mutating func beginStreamRelay(
-        _ stream: Int32, port: UInt16, ends: Bool, _ connection: ConnectionPlace, _ index: UInt32, _ session: SessionPlace, _ wire: TLSProtocol
+        _ stream: Int32, port: UInt16, ends: Bool, isOpaque: Bool, _ connection: ConnectionPlace, _ index: UInt32, _ session: SessionPlace
     ) {
         guard let token = admitStream(stream, connection, index, session, isRelay: true) else { return }
         let number = token.index
@@ -25,7 +24,7 @@ extension Worker {
         exchange.pointee.started = now
         if session.pointee.revokedUntil != 0 { return answer(number, .denied(.revoked)) }
         if isOverBudget(connection.pointee.pod) { return answer(number, .bufferBudgetSpent) }
-        if wire == .hbone { return bridgeArrival(number, exchange, connection) }
+        if !isOpaque { return bridgeArrival(number, exchange, connection) }
         dispatch(number, route(exchange, connection, host: UnsafeRawBufferPointer(start: nil, count: 0)), .unsent, mayReuse: false)
     }
 

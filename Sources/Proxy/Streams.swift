@@ -45,7 +45,8 @@ extension Worker {
         if let wire = session.pointee.wire {
             switch arrival(bytes, connection, wire) {
             case .refused(let fault): return refuseArrival(stream, fault, connection, index, session)
-            case .tunnel(let port): return beginStreamRelay(stream, port: port, ends: ends, connection, index, session, wire)
+            case .tunnel(let port, let isHTTP):
+                return beginStreamRelay(stream, port: port, ends: ends, isOpaque: wire == .weft && !isHTTP, connection, index, session)
             case .request(let destination): asked = destination
             }
         }

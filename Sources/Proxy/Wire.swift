@@ -86,6 +86,9 @@ struct DestinationText {
     private var storage = InlineArray<16, UInt8>(repeating: 0)
     private var count = 0
 
+    /// None.
+    init() {}
+
     init(port: UInt16, protocol spoken: StaticString) {
         count = withUnsafeMutableBytes(of: &storage) { memory in
             var writer = ByteWriter(memory)
