@@ -144,6 +144,8 @@ public struct TLSSession: ~Copyable {
     public var generation: UInt64 { record.pointee.credentials.generation }
     /// When the own certificate it was begun with ends; unix seconds.
     public var ownNotAfter: Int64 { record.pointee.credentials.notAfter }
+    /// When the first of the two leaves ends that it was begun with; unix seconds.
+    public var endsAt: Int64 { min(ownNotAfter, peer.notAfter) }
     /// The own name; lives as long as this session.
     public var ownURI: UnsafeRawBufferPointer { record.pointee.credentials.uri }
 

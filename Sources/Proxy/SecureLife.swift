@@ -39,13 +39,13 @@ extension Worker {
             ledger.count(.tlsSessionsExpired)
             return reset(connection, index)
         }
-        // What still goes on when our own certificate has ended, and clocks are no excuse, was told long ago.
-        if today > secure.pointee.tls.ownNotAfter + TLSLimits.clockSkewSeconds {
+        // What still goes on when a certificate has ended that it began with, and clocks are no excuse, was told long ago.
+        if hasOutlivedCertificates(connection) {
             ledger.count(.tlsSessionsExpired)
             return reset(connection, index)
         }
         let isReplaced = !identities.isCurrent(secure.pointee.tls.identity, generation: secure.pointee.tls.generation)
-        let ends = min(secure.pointee.tls.ownNotAfter, secure.pointee.tls.peer.notAfter)
+        let ends = secure.pointee.tls.endsAt
         // One that was begun within the tolerated skew has nothing better to go to.
         let isOver = today >= ends && secure.pointee.began < ends
         guard isReplaced || isOver, secureDrains < Self.drainsPerWalk || today >= ends - Self.urgentSeconds,

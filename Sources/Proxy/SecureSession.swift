@@ -87,6 +87,12 @@ extension Worker {
         retireSession(connection, index, session)
     }
 
+    /// Whether a certificate that the session began with has ended, and clocks are no excuse. Until then what cannot move to another session stays
+    /// on a retired one: opaque connections, tunnels, long calls.
+    func hasOutlivedCertificates(_ connection: ConnectionPlace) -> Bool {
+        connection.pointee.secure != nobody && unixNow > secures.at(connection.pointee.secure).pointee.tls.endsAt + TLSLimits.clockSkewSeconds
+    }
+
     /// Whether the other end of a session would be believed today; true of one that has shown nothing.
     func isTrusted(_ connection: ConnectionPlace) -> Bool {
         connection.pointee.secure == nobody || secures.at(connection.pointee.secure).pointee.tls.refusalToday(now: unixNow) == nil

@@ -123,6 +123,10 @@ extension Worker {
     mutating func upstreamSessionExpired(_ connection: ConnectionPlace, _ index: UInt32, _ session: SessionPlace) {
         if !session.pointee.codec.hasHeardSettings { return dropSession(connection, index, .failed(.settingsTimeout)) }
         deadlines.set(index, at: after(milliseconds: sessionTickMilliseconds))
+        if hasOutlivedCertificates(connection) {
+            ledger.count(.http2RetiredCredentials)
+            return dropSession(connection, index, .failed(.endedBeforeReply(peerMayHaveSeen: .body, reused: true)))
+        }
         if !isTrusted(connection) { retireSession(connection, index, session) }
         if headIsOverdue(index, session) { return sessionFailed(connection, index, session, .headTimeout) }
         if session.pointee.blockedSince != 0, isPast(session.pointee.blockedSince, milliseconds: limits.stallMilliseconds) {
