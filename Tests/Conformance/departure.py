@@ -13,7 +13,7 @@ from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 
 from door import CART, WEB, At, Door, free_port_at
-from host import Process, Proxy, free_port
+from host import Process, Proxy, free_port, serve_each
 from http1 import Backend
 from mesh.authority import Authority
 from mesh.machine import RELEASE
@@ -86,15 +86,7 @@ class Foreign:
             self.settings.load_cert_chain(*(certificate or self.authority.issue(CART)).files(place))
         self.listener = self.pod.listen(15008)
         self.open = []
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        while True:
-            try:
-                made, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(made,), daemon=True).start()
+        serve_each(self.listener, self._serve)
 
     def _serve(self, made):
         try:

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 
 from mesh import eventually
@@ -39,6 +40,18 @@ class Loopback:
 
 
 LOOPBACK = Loopback()
+
+
+def serve_each(listener, serve):
+    """Serves each connection of a listener, `serve(socket)`, in a thread of its own, until the listener closes."""
+    def accept():
+        while True:
+            try:
+                made, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=serve, args=(made,), daemon=True).start()
+    threading.Thread(target=accept, daemon=True).start()
 
 
 class Process:

@@ -104,6 +104,17 @@ def test_the_door_is_no_relay(door, protocol, authority, status, reason):
     assert refused(door, reason) == before + 1
 
 
+@pytest.mark.parametrize("destination, status, reason", [
+    ("http2", 400, "malformed_destination"), ("grpc", 400, "malformed_destination"), ("http1", 403, "own_port"),
+])
+def test_http_in_a_tunnel_between_weft_nodes_is_no_way_round(door, destination, status, reason):
+    """What a Weft proxy says of a CONNECT opens nothing that the CONNECT itself would not."""
+    before = refused(door, reason)
+    with door.client() as client:
+        assert client.connect(f"{door.pod.address}:15006", ("x-weft-destination", f"80;{destination}")).status == status
+    assert refused(door, reason) == before + 1
+
+
 def test_a_foreign_peer_may_only_connect(door):
     before = refused(door, "not_connect")
     with door.client(door.settings(protocols=(HBONE,))) as client:
@@ -416,6 +427,19 @@ def test_a_session_ends_with_its_clients_certificate():
             assert client.get("/", ("x-weft-destination", f"{backend.port};http1")).status == 200
             client.until(lambda: client.goaway is not None, "GOAWAY")
             assert client.goaway == 0
+        assert door.metrics().value("weft_tls_session_ends_total", reason="expired") == 1
+
+
+def test_what_lives_longer_than_its_certificate_ends_five_minutes_after_it():
+    """A tunnel cannot move to another session. It stays for as long as clocks may differ, and no longer."""
+    with Door() as door, door.backend(conversation=lambda connection: talk(connection)) as backend:
+        brief = door.authority.issue(WEB, ends=datetime.timedelta(seconds=-295))
+        with door.client(door.settings(brief)) as client:
+            stream = client.connect(f"{door.pod.address}:{backend.port}")
+            client.send(stream.number, b"still")
+            client.until(lambda: stream.body == b"still", "its own words")
+            while client.pump() is not None:
+                pass
         assert door.metrics().value("weft_tls_session_ends_total", reason="expired") == 1
 
 

@@ -2,6 +2,7 @@
 would without either."""
 
 import array
+import datetime
 import fcntl
 import hashlib
 import os
@@ -16,7 +17,7 @@ import pytest
 
 from departure import Departure, Foreign
 from door import CART, WEB, At, Door, free_port_at
-from host import LOOPBACK
+from host import LOOPBACK, serve_each
 from http1 import Backend, Client, Request, Wire, ok
 from http2 import Client2
 from mesh import eventually
@@ -157,6 +158,10 @@ def test_an_upgrade_is_a_tunnel(other):
             for said in (b"hear", b"me"):
                 caller.socket.sendall(said)
                 assert caller.wire.exactly(len(said)) == said.upper()
+        if other.name == "weft":
+            eventually(
+                lambda: other.metrics().value("istio_requests_total", reporter="destination", response_code="101", request_protocol="http") == 1,
+                within=5, what="a request in the other proxy's books")
 
 
 def test_nobody_listens(other):
@@ -205,15 +210,7 @@ class Opaque:
         self.pod, self.port, self.results = other.pod, free_port_at(other.pod), []
         self.conversation = conversation
         self.listener = self.pod.listen(self.port)
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        while True:
-            try:
-                made, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(made,), daemon=True).start()
+        serve_each(self.listener, self._serve)
 
     def _serve(self, made):
         self.results.append(self.conversation(made))
@@ -516,6 +513,20 @@ def test_a_certificate_that_is_replaced_ends_no_request():
             caller.join()
         assert set(statuses) == {200}
         assert departure.metrics().value("weft_http2_retirements_total", reason="credentials") >= 5
+
+
+def test_an_opaque_connection_ends_with_the_certificates_it_began_with():
+    """Five minutes after the other end's has ended, though that one would go on."""
+    def converse(made):
+        made.sendall(made.recv(1))
+        return everything(made)
+    ends = datetime.timedelta(seconds=-293)
+    authority = Authority()
+    with Foreign(authority, authority.issue(CART, ends=ends)) as other, Opaque(other, converse) as server, \
+            Departure(authority, other.pod.address, server.port, ("tcp",), limits={"pingMilliseconds": 500}) as departure, departure.dial() as made:
+        made.sendall(b"\x08")
+        assert everything(made) == (b"\x08", "reset")
+        assert departure.metrics().value("weft_http2_retirements_total", reason="credentials") == 1
 
 
 def test_the_next_session_continues_the_last():

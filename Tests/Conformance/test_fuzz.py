@@ -8,7 +8,6 @@ import random
 import select
 import socket
 import struct
-import threading
 import time
 
 import pytest
@@ -17,7 +16,7 @@ from frames import (
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE, PADDED, PING, PREFACE, PRIORITIZED, PRIORITY, PUSH_PROMISE,
     RST_STREAM, SETTINGS, WINDOW_UPDATE, frame, integer, literal, priority_fields, rst_stream, settings, window_update,
 )
-from host import LOOPBACK, Proxy, free_port
+from host import LOOPBACK, Proxy, free_port, serve_each
 from http1 import Backend, Client, Violation, ok
 from judge import Judge
 from mesh import eventually
@@ -172,15 +171,7 @@ class FuzzingServer:
     def __init__(self, dice):
         self.dice, self.port, self.said = dice, free_port(), 0
         self.listener = LOOPBACK.listen(self.port)
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        while True:
-            try:
-                made, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(made, random.Random(self.dice.getrandbits(64))), daemon=True).start()
+        serve_each(self.listener, lambda made: self._serve(made, random.Random(self.dice.getrandbits(64))))
 
     def _serve(self, made, dice):
         with made:

@@ -2,14 +2,13 @@
 
 import socket
 import struct
-import threading
 
 import pytest
 
 from frames import (
     END_HEADERS, END_STREAM, GOAWAY, HEADERS, MAX_CONCURRENT_STREAMS, PING, PREFACE, PROTOCOL_ERROR, SETTINGS, Connection, frame, settings,
 )
-from host import LOOPBACK, Proxy, free_port
+from host import LOOPBACK, Proxy, free_port, serve_each
 from http1 import Backend, ok
 from mesh import eventually
 
@@ -71,18 +70,10 @@ class Silent:
     def __init__(self):
         self.port = free_port()
         self.listener, self.made, self.asked = LOOPBACK.listen(self.port), [], 0
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        while True:
-            try:
-                made, _ = self.listener.accept()
-            except OSError:
-                return
-            self.made.append(made)
-            threading.Thread(target=self._serve, args=(made,), daemon=True).start()
+        serve_each(self.listener, self._serve)
 
     def _serve(self, made):
+        self.made.append(made)
         said = b""
         while len(said) < len(PREFACE):
             piece = made.recv(len(PREFACE) - len(said))

@@ -2,7 +2,6 @@
 
 import socket
 import struct
-import threading
 
 import pytest
 
@@ -10,7 +9,7 @@ from frames import (
     CANCEL, CONNECT_ERROR, DATA, ENABLE_CONNECT_PROTOCOL, END_HEADERS, END_STREAM, HEADERS, PREFACE, RST_STREAM, SETTINGS, SILENCE, Connection,
     frame, rst_stream, settings,
 )
-from host import LOOPBACK, Proxy, free_port
+from host import LOOPBACK, Proxy, free_port, serve_each
 from http1 import Backend, ok
 from mesh import eventually
 
@@ -110,15 +109,7 @@ class Server:
     def __init__(self):
         self.port = free_port()
         self.listener, self.ends = LOOPBACK.listen(self.port), []
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        while True:
-            try:
-                made, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(made,), daemon=True).start()
+        serve_each(self.listener, self._serve)
 
     def opened(self, number=0):
         """The server's end of a tunnel."""

@@ -5,7 +5,6 @@ again afterwards. A second, decent server shows that others never notice.
 """
 
 import socket
-import threading
 import time
 
 import pytest
@@ -15,7 +14,7 @@ from frames import (
     MAX_FRAME_SIZE, PADDED, PING, PREFACE, PRIORITY, PUSH_PROMISE, REFUSED_STREAM, RST_STREAM, SETTINGS, SILENCE, Connection,
     frame, integer, literal, rst_stream, settings, window_update,
 )
-from host import LOOPBACK, Proxy, free_port
+from host import LOOPBACK, Proxy, free_port, serve_each
 from http1 import Client, Violation
 from judge import Judge
 from mesh import eventually
@@ -31,18 +30,10 @@ class Server:
         self.port = free_port()
         self.listener = LOOPBACK.listen(self.port)
         self.connections, self.asked = 0, []
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        while True:
-            try:
-                made, _ = self.listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            threading.Thread(target=self._serve, args=(made,), daemon=True).start()
+        serve_each(self.listener, self._serve)
 
     def _serve(self, made):
+        self.connections += 1
         with made:
             made.settimeout(10)
             said = b""

@@ -11,6 +11,7 @@ import pytest
 from http1 import Client, ok
 from mesh import Mesh, eventually
 from mesh.machine import weft
+from shop import serve
 from tcp import Plain, echo
 
 TABLE = json.loads((Path(__file__).resolve().parent.parent / "Access" / "decisions.json").read_text())
@@ -209,6 +210,48 @@ def test_a_silent_client_of_an_http_only_port_is_not_closed(stage):
         client.socket.settimeout(10)
         assert client.get("/items").status == 200
         assert client.get("/other").status == 403
+
+
+@pytest.mark.parametrize("where", ["same-node", "other-node"])
+def test_an_upgrade_is_a_request_to_rules(stage, where):
+    """To WebSocket or to anything else: rules about HTTP see it, and what they allow passes."""
+    stage.enforce([{"namespace": "shop", "name": "items", "spec": {"action": "allow", "rules": [{"http": [{"methods": ["POST"], "paths": ["/items*"]}]}]}}])
+    for upgrade in ("websocket", "shouting"):
+        with Client(stage.caller("shop/web", where), stage.pods["cart"].ip, 8080) as client:
+            fields = ("Connection: upgrade", f"Upgrade: {upgrade}", "Content-Length: 0")
+            assert client.get("/items", *fields, method="POST").status == 200, upgrade
+            reply = client.get("/other", *fields, method="POST")
+            assert (reply.status, reply["x-weft-reason"]) == (403, "access-denied"), upgrade
+
+
+def test_nobody_calls_a_pod_whose_rules_are_not_known(fresh):
+    """No snapshot can be made: what is in force stays, and a pod that comes now is called by nobody until its rules are known."""
+    shop = fresh()
+    too_many = [{"from": [{"serviceAccounts": [f"nobody-{number}"]}]} for number in range(250)]
+    shop.extra["policies.yaml"] = [
+        {"apiVersion": "weft.mesh/v1alpha1", "kind": "AccessPolicy", "metadata": {"name": f"too-many-{number}", "namespace": "shop"}, "spec": {"action": "deny", "rules": too_many}}
+        for number in range(5)]
+    node, late = shop.nodes[0], shop.nodes[0].pod("late")
+    serve(late)
+    shop.apply()
+    eventually(lambda: "late" in node.weft.enrolled(), within=15, what="the new pod is enrolled")
+    assert any("no snapshot can be made" in reason for reason in node.weft.status()["notReady"])
+    with Client(shop.web, shop.cart.ip, 8080) as client:
+        assert client.get("/s/10").status == 200
+    for caller in (shop.web, shop.till):
+        with Client(caller, late.ip, 8080) as client:
+            try:
+                assert client.get("/s/10").status in (403, 502, 503)
+            except ConnectionError:
+                pass
+    assert node.weft.metrics().sum("weft_connections_refused_total", reason="plaintext") >= 2
+    del shop.extra["policies.yaml"]
+    shop.apply()
+
+    def called():
+        with Client(shop.web, late.ip, 8080) as client:
+            return client.get("/s/10").status == 200
+    eventually(called, within=15, what="the pod to be called")
 
 
 def test_status_lists_the_policies(stage):

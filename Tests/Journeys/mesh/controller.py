@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 
 from .machine import run, weft
@@ -63,15 +62,7 @@ class Controller:
 
     def http(self, path, timeout=5.0):
         """Status and body of the plain HTTP endpoint."""
-        with self.node.socket(socket.AF_INET) as asked:
-            asked.settimeout(timeout)
-            asked.connect(("127.0.0.1", METRICS_PORT))
-            asked.sendall(f"GET {path} HTTP/1.1\r\nHost: controller\r\nConnection: close\r\n\r\n".encode())
-            answer = b""
-            while chunk := asked.recv(1 << 16):
-                answer += chunk
-        head, _, body = answer.partition(b"\r\n\r\n")
-        return int(head.split(b" ", 2)[1]), body.decode()
+        return self.node.http(METRICS_PORT, path, timeout)
 
     def audit(self):
         """Lines of the audit log."""

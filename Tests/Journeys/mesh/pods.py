@@ -1,5 +1,7 @@
 """A pod: a network namespace, a v2 cgroup, and programs started inside both. Nothing in it knows about Weft."""
 
+import contextlib
+import http.client
 import os
 import socket
 import struct
@@ -76,6 +78,18 @@ class Place:
             number = struct.unpack("i", answer)[0]
             raise OSError(number, os.strerror(number))
         return socket.socket(fileno=descriptors[0])
+
+    def http(self, port, path, timeout=5.0):
+        """Status and body of what listens on loopback here."""
+        asked = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+        asked.sock = self.connect("127.0.0.1", port, timeout)
+        with contextlib.closing(asked):
+            try:
+                asked.request("GET", path, headers={"Connection": "close"})
+                reply = asked.getresponse()
+                return reply.status, reply.read().decode()
+            except http.client.HTTPException as broken:  # it ended in the middle
+                raise ConnectionError(f"{self.name}:{port}{path}: {broken!r}") from broken
 
     def connect(self, address, port, timeout=10.0):
         """A TCP connection from here."""

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 
 from .machine import BPF_FILE_SYSTEM, NODE_CAPABILITIES, bpf_object, processes_in, proxy, run, weft
@@ -62,17 +61,7 @@ class WeftNode:
 
     def http(self, path="/metrics", port=15020, timeout=5.0):
         """Status and body of the agent's HTTP endpoint, asked from the node itself."""
-        with self.node.socket(socket.AF_INET) as asked:
-            asked.settimeout(timeout)
-            asked.connect(("127.0.0.1", port))
-            asked.sendall(f"GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n".encode())
-            answer = b""
-            while chunk := asked.recv(1 << 16):
-                answer += chunk
-        head, _, body = answer.partition(b"\r\n\r\n")
-        if b"chunked" in head.lower():
-            body = _unchunk(body)
-        return int(head.split(b" ", 2)[1]), body.decode()
+        return self.node.http(port, path, timeout)
 
     def metrics(self):
         """One scrape."""
@@ -144,16 +133,3 @@ class WeftNode:
             return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
         except OSError:
             return "(no log)"
-
-
-def _unchunk(body):
-    plain = b""
-    while body:
-        size, _, body = body.partition(b"\r\n")
-        count = int(size.split(b";")[0], 16)
-        if count == 0:
-            break
-        plain, body = plain + body[:count], body[count + 2:]
-    return plain
-
-
