@@ -13,9 +13,11 @@ import signal
 import statistics
 import subprocess
 import time
+from contextlib import contextmanager
 
 import pytest
 
+from mesh.authority import identity
 from mesh.machine import TOOLS
 from shop import Load, serve, target
 
@@ -31,6 +33,8 @@ NOISE = {
     "bulk upload": ["-Q", "-c", 8, "-b", 50_000_000],
     "ten times the load": ["-c", 64, "-r", 2000],
     "as fast as it can": ["-c", 128],
+    # By somebody outside of the mesh, at the noisy pod's server: a handshake, a request, and again.
+    "handshakes": ["-2", 8080, "-x", "-c", 32],
 }
 
 #: How busy the proxy must be for a noise to count as one; most must take at least 30 % of a core.
@@ -65,6 +69,7 @@ def street():
         node = world.nodes[0]
         for name in ("quiet", "noisy", "yard"):
             node.pod(name)
+        node.pod("outside", meshed=False)
         serve(world.yard)
         world.start(workers=1)
         subprocess.run(["taskset", "-a", "-p", "-c", str(PROXY_CORE), str(node.weft.pid("proxy"))], check=True, capture_output=True)
@@ -89,6 +94,25 @@ def quiet(street, seconds=1.0):
     return report["p99"]
 
 
+@contextmanager
+def flood(street, noise):
+    """The noise; yields its process."""
+    if noise != "handshakes":
+        with Load(street.noisy, street.yard.ip, 8080, "-e", "-d", 60, *NOISE[noise]) as load:
+            yield load.process
+        return
+    roots = street.directory / "roots.pem"
+    roots.write_bytes(street.authority.bundle)
+    chain, key = street.authority.issue(identity("shop", "outside")).files(street.directory, "outside")
+    process = street.outside.start(
+        TOOLS / "tlsload", "-t", target(street.yard.ip, 15008), "-C", chain, "-K", key, "-A", roots, "-H", "yard.shop", "-p", "/s/100", "-d", 60, *NOISE[noise])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
 def compare(street, noise):
     """The quiet pod's p99 alone and beside the noise, each the median of slices taken in turn, and how busy the proxy was beside it.
 
@@ -96,8 +120,8 @@ def compare(street, noise):
     five such answers are a p99 of 400.
     """
     alone, beside, busy = [], [], []
-    with Load(street.noisy, street.yard.ip, 8080, "-e", "-d", 60, *NOISE[noise]) as flood:
-        pid = flood.process.pid
+    with flood(street, noise) as process:
+        pid = process.pid
         subprocess.run(["taskset", "-a", "-p", "-c", str(LOAD_CORE), str(pid)], check=True, capture_output=True)
         subprocess.run(["chrt", "-i", "-p", "0", str(pid)], check=True, capture_output=True)
         for _ in range(SLICES):

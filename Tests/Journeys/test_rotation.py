@@ -2,8 +2,10 @@
 
 import base64
 import json
+import shutil
 
 import pytest
+import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
@@ -121,6 +123,61 @@ def test_a_stolen_token(fresh):
     eventually(lambda: sum(refusals(shop.controller, reason) for reason in refused) >= 1, within=15, what="the second use is refused")
     assert any(reason in line for line in shop.controller.audit() for reason in refused)
     assert not [entry for entry in shop.nodes[1].weft.status()["identities"]["workloads"] if entry["state"] == "active"]
+
+
+def test_a_restored_authority_is_the_same(fresh):
+    """The backup as the documentation has it, put back into an empty place: the same roots, and nobody notices."""
+    shop = fresh(controller=[])
+    eventually(lambda: answered(shop))
+    data, copy = shop.controller.data, shop.directory / "ca.tar.gz"
+    before = {path.name: path.read_bytes() for path in (data / "ca" / "roots").iterdir()}
+    run("flock", data / "ca" / "lock", "tar", "-C", data, "-czf", copy, "ca")
+    shop.controller.stop()
+    shutil.rmtree(data / "ca")
+    run("tar", "-C", data, "-xzf", copy)
+    shop.controller.start()
+    assert {path.name: path.read_bytes() for path in (data / "ca" / "roots").iterdir()} == before
+    shop.nodes[0].pod("late")
+    shop.apply()
+
+    def served():
+        with Client(shop.late, shop.stock.ip, 8080) as client:
+            return client.get("/s/10").status == 200
+    eventually(served, within=30, every=0.2, what="a new pod has a certificate that the others believe")
+
+
+def test_a_revoked_node(fresh):
+    """What it had renews no more; what its pods have ends with the policy that the command prints; a new token takes it back."""
+    shop = fresh(controller=[])
+    eventually(lambda: answered(shop))
+
+    def asks():
+        with Client(shop.till, shop.cart.ip, 8080) as client:
+            reply = client.get("/s/10")
+            return reply.status, reply["x-weft-reason"]
+    assert asks()[0] == 200
+    node = shop.nodes[1]
+    policy = yaml.safe_load(run(weft(), "controller", "revoke-node", node.name, "--data", shop.controller.data))
+    assert len(policy["spec"]["revoked"]["serials"]) >= 2
+    shop.namespace("weft-system")
+    shop.extra["revoked.yaml"] = [policy]
+    shop.apply()
+    eventually(lambda: asks() == (403, "access-denied"), within=5, what="its pods' certificates count no more")
+    assert any('"event":"node_revoked"' in line for line in shop.controller.audit())
+    node.pod("late")
+    shop.apply()
+    eventually(lambda: refusals(shop.controller, "node_revoked") >= 1, within=15, what="it gets no more certificates")
+    name = identity("shop", "late")
+
+    def told():
+        return [entry for entry in node.weft.status()["identities"]["workloads"] if entry["identity"] == name and entry["state"] != "active" and "node_revoked" in entry["reason"]]
+    eventually(told, within=15, what="the node's status says why")
+    shop.controller.token(node)
+
+    def taken_back():
+        with Client(shop.late, shop.cart.ip, 8080) as client:
+            return client.get("/s/10").status == 200
+    eventually(taken_back, within=60, every=0.2, what="with a new token the node has certificates again")
 
 
 def test_an_identity_of_another_node(fresh):
