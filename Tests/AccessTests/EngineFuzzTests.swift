@@ -15,6 +15,28 @@ import Testing
         }
     }
 
+    /// An identity matches its own text and no other, not even one byte off or cut elsewhere.
+    @Test func identitiesAreComparedWhole() throws {
+        var random = Random(state: 7)
+        let parts = ["a", "b", "ab", "ns", "sa", "", "a.b", "web-1", "web-2"]
+        for _ in 0..<400 {
+            let (domain, namespace, account) = (parts.randomElement(using: &random)!, parts.randomElement(using: &random)!, parts.randomElement(using: &random)!)
+            let own = "spiffe://\(domain)/ns/\(namespace)/sa/\(account)"
+            var other = Array(own.utf8)
+            other[Int.random(in: 0..<other.count, using: &random)] ^= 1
+            let cut = "spiffe://\(parts.randomElement(using: &random)!)/ns/\(parts.randomElement(using: &random)!)/sa/\(parts.randomElement(using: &random)!)"
+            for text in [own, String(decoding: other, as: UTF8.self), cut, String(own.dropLast()), own + "a"] {
+                let engine = try Engine([
+                    AccessRule(.allow, policy: "p", field: "f", terms: [AccessTerm(.identity, text: text)]), AccessRule(.gate, policy: "p", field: "f"),
+                ])
+                withTexts([domain, namespace, account]) { texts in
+                    let decision = engine.rules.judge(Caller(trustDomain: texts[0], namespace: texts[1], serviceAccount: texts[2]), port: 80)
+                    #expect(decision.word == (text == own ? "allow" : "deny"), "\(own) by a rule about \(text)")
+                }
+            }
+        }
+    }
+
     private func judge(_ engine: Engine, _ random: inout Random) {
         let words = ["GET", "/a", "/a/b%2e", "h", "shop", "web", "", "x", "//", "/%", String(repeating: "z", count: 300)]
         let port = [80, 443, 0].randomElement(using: &random)! as UInt16

@@ -231,11 +231,13 @@ def test_nobody_calls_a_pod_whose_rules_are_not_known(fresh):
     shop.extra["policies.yaml"] = [
         {"apiVersion": "weft.mesh/v1alpha1", "kind": "AccessPolicy", "metadata": {"name": f"too-many-{number}", "namespace": "shop"}, "spec": {"action": "deny", "rules": too_many}}
         for number in range(5)]
-    node, late = shop.nodes[0], shop.nodes[0].pod("late")
+    node = shop.nodes[0]
+    shop.apply()
+    eventually(lambda: any("no snapshot can be made" in reason for reason in node.weft.status()["notReady"]), within=10)
+    late = node.pod("late")
     serve(late)
     shop.apply()
     eventually(lambda: "late" in node.weft.enrolled(), within=15, what="the new pod is enrolled")
-    assert any("no snapshot can be made" in reason for reason in node.weft.status()["notReady"])
     with Client(shop.web, shop.cart.ip, 8080) as client:
         assert client.get("/s/10").status == 200
     for caller in (shop.web, shop.till):
