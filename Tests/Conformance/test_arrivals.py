@@ -1,13 +1,11 @@
 """Port 15008 as another node's proxy, a foreign peer and a forger meet it: HTTP/2 by another library, on TLS by another."""
 
-import datetime
 import socket
 import ssl
 import threading
 import time
 
 import pytest
-from cryptography.hazmat.primitives import serialization
 
 from door import CART, WEB, Door, free_port_at
 from host import LOOPBACK
@@ -328,119 +326,6 @@ def test_a_silent_client_has_its_time():
         with pytest.raises(ConnectionResetError):
             client.recv(1)
         assert handshakes(door, "timeout") == 1
-
-
-# Certificates that end while sessions go on
-
-@pytest.mark.parametrize("line", ["identity", "serial"])
-def test_who_is_revoked_is_gone_within_a_second(line):
-    with Door() as door, door.backend() as backend:
-        mine = door.authority.issue(WEB)
-        with door.client(door.settings(mine)) as client, door.client(door.settings(door.authority.issue(identity("shop", "till")))) as other:
-            to = ("x-weft-destination", f"{backend.port};http1")
-            assert client.get("/", to).status == other.get("/", to).status == 200
-            door.revoke(f"identity {WEB}" if line == "identity" else f"serial {mine.serial}")
-            since = time.monotonic()
-            client.socket.settimeout(3)
-            while client.pump() is not None:
-                pass
-            assert time.monotonic() - since < 1.2
-            assert rejected(door, door.settings(mine)) != "welcome"
-            eventually(lambda: handshakes(door, "revoked") == 1, within=5, what="the refusal counted")
-            assert other.get("/", to).status == 200, "nobody else is touched"
-            assert door.metrics().value("weft_tls_session_ends_total", reason="revoked") == 1
-
-
-@pytest.mark.parametrize("protocol", [WEFT, HBONE])
-def test_a_revoked_caller_is_refused_and_not_just_lost(protocol):
-    """What it has under way, and what it asks before it knows, is answered 403; its tunnels are reset; then the session closes."""
-    def hear(connection):
-        while connection.recv(1 << 16):
-            pass
-    with Door() as door, door.backend(conversation=hear) as silent, door.client(door.settings(protocols=(protocol,))) as client:
-        to = ("x-weft-destination", f"{silent.port};http1")
-        tunnel = client.connect(f"{door.pod.address}:{silent.port}")
-        assert tunnel.status == 200
-        under_way = client.ask("/", to) if protocol == WEFT else None
-        eventually(lambda: silent.connections >= (2 if protocol == WEFT else 1), within=5)
-        door.revoke(f"identity {WEB}")
-        eventually(lambda: door.metrics().value("weft_tls_session_ends_total", reason="revoked") == 1, within=5)
-        late = client.ask(None, method="CONNECT", authority=f"{door.pod.address}:{silent.port}", end=False) if protocol == HBONE else client.ask("/", to)
-        client.until(lambda: tunnel.over, "the end of the tunnel")
-        assert tunnel.reset is not None
-        for stream in filter(None, (under_way, late)):
-            client.until(lambda: stream.began, "an answer")
-            assert (stream.status, stream["x-weft-reason"]) == (403, "access-denied")
-        while client.pump() is not None:
-            pass
-        page = door.metrics()
-        assert page.value("weft_access_ended_total") == (2 if protocol == WEFT else 1)
-        assert page.value("weft_access_refused_total", reason="caller_revoked") >= 1
-        eventually(lambda: "access ended reason=access-denied caller=shop/web" in door.tail(), within=5, what="a line in the log")
-
-
-def test_a_new_certificate_drains_the_sessions_of_the_old_one():
-    """GOAWAY in two steps: what is under way ends well, and whoever comes again is shown the new one."""
-    with Door() as door:
-        wait = threading.Event()
-
-        def answer(request):
-            if request.target == "/slow":
-                wait.wait(10)
-            return ok()
-        with door.backend(answer=answer) as backend, door.client() as client:
-            to = ("x-weft-destination", f"{backend.port};http1")
-            slow = client.ask("/slow", to)
-            eventually(lambda: backend.requests, within=5)
-            fresh = door.authority.issue(CART)
-            door.issue(fresh)
-            door.reread()
-            client.until(lambda: client.goaway is not None, "GOAWAY")
-            assert client.goaway == 0
-            wait.set()
-            assert client.reply(slow).status == 200
-            while client.pump() is not None:
-                pass
-            with door.client() as again:
-                assert again.get("/", to).status == 200
-                shown = again.socket.getpeercert(binary_form=True)
-                assert shown == fresh.leaf.public_bytes(serialization.Encoding.DER)
-        assert door.metrics().value("weft_tls_session_ends_total", reason="replaced") == 1
-
-
-def test_a_pod_without_a_certificate_takes_nobody():
-    with Door(certificate=Authority("another").issue(CART), waits=False) as door:
-        eventually(lambda: "is refused" in door.tail(), within=10)
-        with LOOPBACK.connect(door.pod.address, 15008) as client:
-            client.sendall(b"\x16\x03\x01")
-            client.settimeout(5)
-            with pytest.raises(ConnectionResetError):
-                client.recv(1)
-        assert door.metrics().value("weft_connections_refused_total", reason="no_identity") == 1
-
-
-def test_a_session_ends_with_its_clients_certificate():
-    """Its client is told to go elsewhere in time, and needs a certificate that holds to come again."""
-    with Door() as door, door.backend() as backend:
-        brief = door.authority.issue(WEB, ends=datetime.timedelta(seconds=4))
-        with door.client(door.settings(brief)) as client:
-            assert client.get("/", ("x-weft-destination", f"{backend.port};http1")).status == 200
-            client.until(lambda: client.goaway is not None, "GOAWAY")
-            assert client.goaway == 0
-        assert door.metrics().value("weft_tls_session_ends_total", reason="expired") == 1
-
-
-def test_what_lives_longer_than_its_certificate_ends_five_minutes_after_it():
-    """A tunnel cannot move to another session. It stays for as long as clocks may differ, and no longer."""
-    with Door() as door, door.backend(conversation=lambda connection: talk(connection)) as backend:
-        brief = door.authority.issue(WEB, ends=datetime.timedelta(seconds=-295))
-        with door.client(door.settings(brief)) as client:
-            stream = client.connect(f"{door.pod.address}:{backend.port}")
-            client.send(stream.number, b"still")
-            client.until(lambda: b"".join(stream.pieces) == b"still", "its own words")
-            while client.pump() is not None:
-                pass
-        assert door.metrics().value("weft_tls_session_ends_total", reason="expired") == 1
 
 
 def test_handshakes_that_stop_are_bounded_and_do_not_close_the_door_for_long():

@@ -2,7 +2,6 @@
 would without either."""
 
 import array
-import datetime
 import fcntl
 import hashlib
 import os
@@ -426,37 +425,6 @@ def test_a_peer_that_is_revoked_loses_what_it_has():
         eventually(lambda: refusal(departure) == (503, "upstream-not-secured"), within=5, what="new requests to be refused")
 
 
-@pytest.mark.parametrize("line", ["identity", "serial"])
-def test_a_caller_that_is_revoked_hears_so(line):
-    """At every moment a request is answered by its server or refused with 403: what is under way, what comes while the session ends, and what would
-    need another handshake."""
-    authority = Authority()
-    mine = authority.issue(WEB)
-    with Door(authority) as other, other.backend(answer=answer) as backend, \
-            Departure(authority, other.pod.address, backend.port, ("http", "tcp"), certificate=mine) as departure:
-        told, enough = [], threading.Event()
-
-        def call(method):
-            with client(departure) as caller:
-                while not enough.is_set():
-                    caller.send(f"{method} / HTTP/1.1\r\nhost: shop.test\r\ncontent-length: 1\r\n\r\nx")
-                    reply = caller.reply()
-                    told.append((reply.status, reply["x-weft-reason"]))
-        callers = [threading.Thread(target=call, args=(method,)) for method in ("GET", "POST", "GET", "POST")]
-        for caller in callers:
-            caller.start()
-        eventually(lambda: len(told) > 100, within=10)
-        other.revoke(f"identity {WEB}" if line == "identity" else f"serial {mine.serial}")
-        eventually(lambda: departure.metrics().value("weft_upstream_failures_total", reason="caller_revoked") > 20, within=10)
-        enough.set()
-        for caller in callers:
-            caller.join()
-        assert set(told) == {(200, None), (403, "access-denied")}
-        with departure.dial() as opaque:
-            opaque.sendall(b"\7")
-            assert everything(opaque) == (b"", "reset")
-
-
 def test_a_pod_without_a_certificate_calls_nobody():
     """Not in the open either."""
     with Door() as other, other.backend() as backend, \
@@ -485,56 +453,3 @@ def test_a_node_whose_mesh_is_down(failure):
                 assert everything(opaque) == (b"", "reset")
                 assert not backend.connections
         assert departure.metrics().value("weft_mtls_fallbacks_total") == (4 if failure == "open" else 0)
-
-
-# As time goes by
-
-def test_a_certificate_that_is_replaced_ends_no_request():
-    with Door() as other, other.backend(answer=answer) as backend, Departure(other.authority, other.pod.address, backend.port) as departure:
-        statuses, done = [], threading.Event()
-
-        def call():
-            with client(departure) as caller:
-                while not done.is_set():
-                    statuses.append(caller.get("/bytes/20000").status)
-        callers = [threading.Thread(target=call) for _ in range(8)]
-        for caller in callers:
-            caller.start()
-        eventually(lambda: statuses, within=10, what="the first reply")
-        for _ in range(5):
-            before = departure.handshakes()
-            departure.issue()
-            other.issue()
-            departure.reread()
-            other.reread()
-            eventually(lambda: departure.handshakes() > before, within=10, what="a session with the new certificate")
-        done.set()
-        for caller in callers:
-            caller.join()
-        assert set(statuses) == {200}
-        assert departure.metrics().value("weft_http2_retirements_total", reason="credentials") >= 5
-
-
-def test_an_opaque_connection_ends_with_the_certificates_it_began_with():
-    """Five minutes after the other end's has ended, though that one would go on."""
-    def converse(made):
-        made.sendall(made.recv(1))
-        return everything(made)
-    ends = datetime.timedelta(seconds=-293)
-    authority = Authority()
-    with Foreign(authority, authority.issue(CART, ends=ends)) as other, Opaque(other, converse) as server, \
-            Departure(authority, other.pod.address, server.port, ("tcp",), limits={"pingMilliseconds": 500}) as departure, departure.dial() as made:
-        made.sendall(b"\x08")
-        assert everything(made) == (b"\x08", "reset")
-        assert departure.metrics().value("weft_http2_retirements_total", reason="credentials") == 1
-
-
-def test_the_next_session_continues_the_last():
-    with Door() as other, other.backend() as backend, \
-            Departure(other.authority, other.pod.address, backend.port, limits={"sessionRestMilliseconds": 300, "pingMilliseconds": 200}) as departure:
-        for sessions in range(1, 4):
-            with client(departure) as caller:
-                assert caller.get().status == 200
-            eventually(lambda: departure.metrics().value("weft_http2_sessions_open", side="upstream") == 0, within=10, what="the session to end")
-            assert departure.handshakes() == sessions
-        assert departure.metrics().value("weft_tls_resumed_total", side="client") == 2
