@@ -154,6 +154,7 @@ let package = Package(
         .testTarget(name: "NodeTests", dependencies: ["Node", "ControlChannel", "CLinux"]),
         .testTarget(name: "DiscoveryTests", dependencies: ["Discovery", "MeshModel"]),
         .testTarget(name: "AccessTests", dependencies: ["Discovery", "Routing", "MeshModel"]),
+        .testTarget(name: "RoutesTests", dependencies: ["Discovery", "Routing", "HTTPCodec", "MeshModel", "Bytes"]),
         .testTarget(name: "NodeSignalsTests", dependencies: ["NodeSignals"]),
         .testTarget(
             name: "AgentTests",

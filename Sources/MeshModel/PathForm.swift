@@ -97,6 +97,8 @@ public struct PathForm {
         var count = 0, source = 0
         // Where the segment at hand begins, behind its slash.
         var start = 0
+        // Where the last percent sign was written that begins no escape.
+        var stray = -3
         while source < path.count {
             var byte = path[source]
             source += 1
@@ -105,12 +107,20 @@ public struct PathForm {
                     target[count] = byte
                     count += 1
                 }
-                start = count
+                (start, stray) = (count, -3)
                 continue
             }
-            if byte == UInt8(ascii: "%"), let value = escaped(in: path, at: source) {
+            if byte == UInt8(ascii: "%") {
+                guard let value = escaped(in: path, at: source) else {
+                    stray = count
+                    target[count] = byte
+                    count += 1
+                    continue
+                }
                 source += 2
-                guard isUnreserved(value) else {
+                // A digit that would make an escape of what is none stays escaped: what is normal stays as it is.
+                let completes = digit(value) != nil && (count - stray == 1 || count - stray == 2 && digit(target[count - 1]) != nil)
+                guard isUnreserved(value), !completes else {
                     target[count] = UInt8(ascii: "%")
                     target[count + 1] = upperDigit(value >> 4)
                     target[count + 2] = upperDigit(value & 15)

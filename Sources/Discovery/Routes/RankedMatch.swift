@@ -22,7 +22,8 @@ struct RankedMatch: Comparable {
             case .any: [2, 0]
             }
         if let call = written.call {
-            rank = host + [call.isExpression ? 1 : 0, -call.serviceCount, -call.methodCount, -match.headers.count]
+            let isAny = call.serviceCount + call.methodCount == 0
+            rank = host + [isAny ? 2 : call.isExpression ? 1 : 0, -call.serviceCount, -call.methodCount, -match.headers.count]
         } else {
             let path =
                 switch match.path {
