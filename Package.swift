@@ -137,7 +137,7 @@ let package = Package(
         // Plays `weft node` towards the proxy on one port, without BPF: benches and proxy tests.
         .executableTarget(
             name: "weft-proxy-host", dependencies: ["MeshModel", "ControlChannel", "Telemetry", "CLinux"], path: "Tests/ProxyHost",
-            swiftSettings: house, linkerSettings: standalone),
+            swiftSettings: house, linkerSettings: standaloneFoundation),
 
         .testTarget(name: "BytesTests", dependencies: ["Bytes"]),
         .testTarget(name: "HTTPCodecTests", dependencies: ["HTTPCodec", "Bytes"]),

@@ -3,11 +3,12 @@
 /// An `InlineArray` in the head was measured first: reading one row of a borrowed head copied all 1,152 bytes of it (Swift 6.3),
 /// 160 ns for a request and its response. The one allocation is made when the worker starts.
 struct FieldTable: ~Copyable {
+    private static let capacity = HeadLimits.fieldsCapacity + HeadLimits.fieldsAddedMax
     private let rows: UnsafeMutablePointer<HeadField>
 
     init() {
-        rows = .allocate(capacity: HeadLimits.fieldsCapacity)
-        rows.initialize(repeating: HeadField(), count: HeadLimits.fieldsCapacity)
+        rows = .allocate(capacity: Self.capacity)
+        rows.initialize(repeating: HeadField(), count: Self.capacity)
     }
 
     deinit { rows.deallocate() }

@@ -61,7 +61,7 @@ extension Head {
         var facts = ParkedFacts()
         withUnsafeMutableBytes(of: &facts) { $0.baseAddress!.copyMemory(from: start, byteCount: $0.count) }
         let rowsCount = facts.fieldCount &* MemoryLayout<HeadField>.stride
-        guard facts.fieldCount >= 0, facts.fieldCount <= HeadLimits.fieldsCapacity, facts.byteCount >= 0,
+        guard facts.fieldCount >= 0, facts.fieldCount <= HeadLimits.fieldsCapacity + HeadLimits.fieldsAddedMax, facts.byteCount >= 0,
             memory.count >= MemoryLayout<ParkedFacts>.size + rowsCount + facts.byteCount
         else { return nil }
         reset()

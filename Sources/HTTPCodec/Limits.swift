@@ -1,7 +1,11 @@
 /// How much head a peer may send. Each limit is checked against the others once, when it is made.
 public struct HeadLimits: Sendable, Equatable {
-    /// The table of a `Head` has this many rows, whatever the limits say.
+    /// Fields of a head that is read, whatever the limits say.
     public static let fieldsCapacity = 96
+    /// Fields that routes may add to a head (`Head.amend`) beyond those: what a rule and one of its backends may set and add in a message.
+    public static let fieldsAddedMax = 80
+    /// Bytes that a head can refer to: offsets into it are 16 bits wide.
+    static let offsetsMax = 65_535
 
     /// Bytes of the whole head, its final empty line included. At most 65,536: offsets into a head are 16 bits wide.
     public let headBytesMax: Int

@@ -1,5 +1,17 @@
 import Bytes
 
+/// A field of a response that the proxy makes itself. Its texts are the caller's memory and are read only while the response is written.
+public struct ReplyField {
+    /// In lower case.
+    public var name: UnsafeRawBufferPointer
+    public var value: UnsafeRawBufferPointer
+
+    public init(name: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer) {
+        self.name = name
+        self.value = value
+    }
+}
+
 /// A response that the proxy makes itself.
 public struct Reply {
     /// 200 to 599.
@@ -16,6 +28,10 @@ public struct Reply {
     public var answersHead: Bool
     /// `retry-after`, in seconds.
     public var retryAfterSeconds: Int?
+    /// What it says besides; the caller's memory.
+    public var fields = UnsafeBufferPointer<ReplyField>(start: nil, count: 0)
+    /// It has no content (`content-length: 0`).
+    public var isEmpty = false
 
     public init(
         status: Int, reason: StaticString, isUpstreams: Bool = false, keepsAlive: Bool, minorVersion: Int = 1,
@@ -43,11 +59,11 @@ public struct Reply {
             answersHead: answersHead)
     }
 
-    /// Bytes that `write` may need: fixed text 160, the reason phrase 31, the reason twice with `upstream-`.
-    public var bytesMax: Int { 256 + 2 * (reason.utf8CodeUnitCount + 9) }
+    /// Bytes that `write` may need: fixed text 160, the reason phrase 31, the reason twice with `upstream-`; the fields with their framing.
+    public var bytesMax: Int { fields.reduce(256 + 2 * (reason.utf8CodeUnitCount + 9)) { $0 + $1.name.count + $1.value.count + 4 } }
 
     /// Bytes of the body: the reason and a line feed.
-    var bodyBytes: Int { reason.utf8CodeUnitCount + (isUpstreams ? 9 : 0) + 1 }
+    var bodyBytes: Int { isEmpty ? 0 : reason.utf8CodeUnitCount + (isUpstreams ? 9 : 0) + 1 }
 
     func writeBody(to out: inout ByteWriter) {
         writeReason(to: &out)
@@ -62,15 +78,22 @@ public struct Reply {
         out.write(reasonPhrase(status))
         out.write("\r\nx-weft-reason: ")
         writeReason(to: &out)
-        out.write("\r\ncontent-type: text/plain\r\ncontent-length: ")
+        if !isEmpty { out.write("\r\ncontent-type: text/plain") }
+        out.write("\r\ncontent-length: ")
         out.writeDecimal(UInt64(bodyBytes))
+        for field in fields {
+            out.write("\r\n")
+            out.write(field.name)
+            out.write(": ")
+            out.write(field.value)
+        }
         if let retryAfterSeconds {
             out.write("\r\nretry-after: ")
             out.writeDecimal(UInt64(max(retryAfterSeconds, 0)))
         }
         if !keepsAlive { out.write("\r\nconnection: close") } else if minorVersion == 0 { out.write("\r\nconnection: keep-alive") }
         out.write("\r\n\r\n")
-        if !answersHead { writeBody(to: &out) }
+        if !answersHead && !isEmpty { writeBody(to: &out) }
         return !out.overflowed
     }
 

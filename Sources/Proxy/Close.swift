@@ -8,6 +8,7 @@ extension Worker {
     /// Closes once everything is out.
     /// - Parameter lingers: the client may still be sending; then closing at once would reset the connection and lose the reply.
     mutating func closeAfterFlush(_ connection: ConnectionPlace, _ index: UInt32, lingers: Bool = false) {
+        if connection.pointee.isMirror { return drop(connection, index) }
         if !connection.pointee.input.isEmpty {
             connection.pointee.input.removeAll()
             connection.pointee.input.releaseIfEmpty()
@@ -73,6 +74,7 @@ extension Worker {
         switch connection.pointee.role {
         case .listener:
             poller.forget(connection.pointee.descriptor)
+        case .downstream where connection.pointee.isMirror: budget.pointee.mirrors -= 1
         case .downstream where connection.pointee.isOnBridge:
             budget.pointee.connections -= 1
             shared.socketClosed(on: number)
@@ -99,7 +101,7 @@ extension Worker {
         connection.pointee.stage = .dead
         leavePipe(connection)
         deadlines.remove(index)
-        close(connection.pointee.descriptor)
+        if !connection.pointee.isMirror { close(connection.pointee.descriptor) }
         connection.pointee.input.removeAll()
         connection.pointee.input.releaseIfEmpty()
         connection.pointee.output.removeAll()

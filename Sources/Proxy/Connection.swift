@@ -89,6 +89,8 @@ struct Connection: ~Copyable {
     var exchange = nobody
     /// HTTP/2: the session.
     var session = nobody
+    /// A client that we play for the copy of a request: it has no socket.
+    var isMirror = false
     /// An end of a bridge; `bridge` is the other one while it lives.
     var isOnBridge = false
     var bridge = nobody

@@ -10,16 +10,17 @@ extension Worker {
     /// When the exchange is given up unless something moves.
     mutating func setDeadline(_ exchange: ExchangePlace, _ number: UInt32, milliseconds wanted: Int) {
         let milliseconds = exchange.pointee.isTunnel ? limits.relayIdleMilliseconds : wanted
+        let farthest = exchange.pointee.giveUpAt == 0 || exchange.pointee.isTunnel ? UInt64.max : exchange.pointee.giveUpAt
+        let until = min(after(milliseconds: milliseconds), farthest)
         if exchange.pointee.downstreamStream == 0 {
-            deadlines.set(exchange.pointee.downstream, at: after(milliseconds: milliseconds))
+            deadlines.set(exchange.pointee.downstream, at: until)
         } else if !exchange.pointee.isGRPC {
-            exchangeDeadlines.set(number, at: after(milliseconds: milliseconds))
+            exchangeDeadlines.set(number, at: until)
         } else if exchange.pointee.reach == .connected {
             // A call may be silent for hours; only its client knows how long is too long.
             if exchange.pointee.giveUpAt == 0 { exchangeDeadlines.clear(number) } else { exchangeDeadlines.set(number, at: exchange.pointee.giveUpAt) }
         } else {
-            let until = after(milliseconds: milliseconds)
-            exchangeDeadlines.set(number, at: exchange.pointee.giveUpAt == 0 ? until : min(until, exchange.pointee.giveUpAt))
+            exchangeDeadlines.set(number, at: until)
         }
     }
 

@@ -74,7 +74,7 @@ struct Exchange: ~Copyable {
     var isTunnel = false
     /// Opaque: the stream is gone, by a reset or with its session; what it has brought is still on its way to the socket.
     var streamIsGone = false
-    /// When a gRPC client gives up, by its `grpc-timeout`; 0: never.
+    /// When the request is given up: by its client's `grpc-timeout`, or by its route; 0: never.
     var giveUpAt: Nanoseconds = 0
     /// Content bytes of a stream's request so far.
     var requestContent = 0
@@ -123,6 +123,24 @@ struct Exchange: ~Copyable {
     /// Content goes to an HTTP/1 client in chunks of our own.
     var replyIsChunked = false
 
+    // MARK: Route
+    /// The rule that has taken the request, and the backend that was chosen, until the reply's head is written.
+    var hold = RouteHold.none
+    /// The origin that may read the reply, in a block of `Worker.origins`.
+    var origin = BlockPool.none
+    var originCount: UInt16 = 0
+    /// The endpoint that the request's session is with, when it began (seconds since 1970), and what the client is owed of it.
+    var sticksTo: EndpointAddress?
+    var sessionBegun: UInt32 = 0
+    var sessionDebt = SessionDebt.nothing
+
+    /// A copy of another request, whose answer nobody hears.
+    var isMirror = false
+    /// The copied request has come on a stream.
+    var cameAsStream = false
+    /// Copies that this request's content still goes to, in a list; of a copy, the request whose list it is in.
+    var firstMirror = nobody, nextMirror = nobody, mirrorOf = nobody
+
     // MARK: Destination
     /// The port that was asked for, where the connection's own does not say: on port 15008 each stream says it. 0: the connection's.
     var port: UInt16 = 0
@@ -160,6 +178,9 @@ struct Exchange: ~Copyable {
         downstreamStream = stream
         self.isRelay = isRelay
     }
+
+    /// The request is given up then, if not before.
+    mutating func giveUp(at moment: Nanoseconds) { giveUpAt = giveUpAt == 0 ? moment : min(giveUpAt, moment) }
 }
 
 /// One body on its way: found in the bytes and passed as it stands (a length, or until the close), or framed anew (chunks).

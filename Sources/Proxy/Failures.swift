@@ -25,6 +25,16 @@ enum Refusal {
     case deadlinePassed
     /// The destination's policy does not let this caller do this.
     case denied(AccessFault)
+    /// The service has routes, and none takes the request.
+    case noMatchingRoute
+    /// Its route has no backend, or only such as get nothing.
+    case noBackend
+    /// Its route's backend leads nowhere, or may not be asked.
+    case backendUnresolved
+    /// Its route sends the client elsewhere.
+    case redirected(status: Int)
+    /// It asks what a cross-origin request may ask, and is told.
+    case preflight
 }
 
 /// What the client is told, and what is counted.
@@ -36,6 +46,20 @@ struct Verdict {
 }
 
 extension Refusal {
+    /// The answer is no refusal in truth, and its fields say all.
+    var isEmpty: Bool {
+        if case .preflight = self { return true }
+        return false
+    }
+
+    /// What is told in HTTP's words to a gRPC client too.
+    var isPlainHTTP: Bool {
+        switch self {
+        case .preflight, .redirected: true
+        default: false
+        }
+    }
+
     /// Every status that the proxy invents, read off one switch.
     var verdict: Verdict {
         switch self {
@@ -66,6 +90,11 @@ extension Refusal {
         case .requestBodyTimeout: Verdict(status: 408, reason: "body-timeout", flags: .streamIdleTimeout)
         case .deadlinePassed: Verdict(status: 504, reason: "deadline-exceeded", flags: .upstreamRequestTimeout)
         case .denied(let fault): Verdict(status: 403, reason: fault.reason, flags: .unauthorized)
+        case .noMatchingRoute: Verdict(status: 404, reason: "no-matching-route", flags: .noRouteFound)
+        case .noBackend: Verdict(status: 500, reason: "no-backend", flags: .noRouteFound)
+        case .backendUnresolved: Verdict(status: 500, reason: "backend-unresolved", flags: .noRouteFound)
+        case .redirected(let status): Verdict(status: status, reason: "route-redirect", flags: .none)
+        case .preflight: Verdict(status: 200, reason: "cors-preflight", flags: .none)
         }
     }
 }
@@ -98,7 +127,7 @@ extension Worker {
             } else {
                 host = exchange.pointee.isRelay ? serverName(in: bytes(of: message, exchange)) : Self.host(in: bytes(of: message, exchange))
             }
-            return dispatchAgain(number, route(exchange, connection, host: host), message, mayRepeat: isFromReuse(failure), after: failure)
+            return dispatchAgain(number, routeAgain(exchange, connection, host: host), message, mayRepeat: isFromReuse(failure), after: failure)
         }
         answer(number, .upstream(failure))
     }
@@ -146,6 +175,10 @@ extension Worker {
         let index = exchange.pointee.downstream
         let connection = connections.at(index)
         if exchange.pointee.account.isBridge { return bridgeFailed(number, exchange, connection, refusal) }
+        if exchange.pointee.isMirror {
+            ledger.count(.mirrorsFailed)
+            return endCopy(number)
+        }
         let verdict = refusal.verdict
         ledger.countRefusal(refusal)
         if exchange.pointee.downstreamStream != 0 { return answerStream(number, exchange, connection, refusal, verdict) }
@@ -160,9 +193,12 @@ extension Worker {
         let keepsAlive = exchange.pointee.keepsAlive && isInStep && drainUntil == nil
         describeUnsent(exchange, connection)
         ledger.recordFailure(exchange, status: UInt16(verdict.status), verdict.flags, now: now)
-        let reply = Reply(
+        answerCrossOrigin(exchange)
+        var reply = Reply(
             status: verdict.status, reason: verdict.reason, isUpstreams: verdict.isUpstreams, keepsAlive: keepsAlive,
             minorVersion: exchange.pointee.isHTTP10 ? 0 : 1, answersHead: exchange.pointee.method == .head)
+        reply.fields = room.takeAnswer()
+        reply.isEmpty = refusal.isEmpty
         releaseUpstream(exchange, mayRest: false)
         end(number, exchange, connection)
         send(reply, connection, index, keepsAlive: keepsAlive)

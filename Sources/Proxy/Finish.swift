@@ -65,6 +65,10 @@ extension Worker {
     mutating func end(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace) {
         settlePending(number, exchange, connection)
         giveBackReplay(exchange)
+        letGoOfRoute(exchange)
+        cutOffCopies(exchange)
+        leaveOriginal(exchange, number)
+        if exchange.pointee.isMirror { charge(exchange, connection, 0) }
         if exchange.pointee.downstreamStream == 0 {
             leavePipe(connection)
             connection.pointee.exchange = nobody

@@ -101,7 +101,7 @@ struct Ledger: ~Copyable {
     /// Notes who calls whom, before the attempt goes out; the views end with this turn, the label sets do not.
     func describe(_ exchange: ExchangePlace, _ connection: ConnectionPlace, _ route: Route, _ tables: TablesView, by caller: Caller, from address: IPAddress) {
         let isInbound = connection.pointee.listener.isInbound
-        exchange.pointee.account.reportsSource = !isInbound
+        exchange.pointee.account.reportsSource = !isInbound && !exchange.pointee.isMirror
         exchange.pointee.account.isSameNode = !isInbound && exchange.pointee.target.source != nil
         exchange.pointee.account.reportsDestination = isInbound || exchange.pointee.account.isSameNode
         let destination = tables.workload(at: exchange.pointee.target.address)
@@ -150,6 +150,7 @@ struct Ledger: ~Copyable {
     // MARK: Requests
 
     func recordRequest(_ exchange: ExchangePlace, of slot: PodSlot?, now: Nanoseconds) {
+        if exchange.pointee.isMirror { return record(exchange, status: exchange.pointee.status, .none, now: now) }
         if let slot { counters.add(.requests, to: slot) }
         if exchange.pointee.account.isSameNode { counters.add(.requestsSameNode) }
         record(exchange, status: exchange.pointee.status, .none, now: now)
@@ -165,7 +166,8 @@ struct Ledger: ~Copyable {
     private func record(_ exchange: ExchangePlace, status: UInt16, _ flags: ResponseFlags, now: Nanoseconds) {
         let account = exchange.pointee.account
         let duration = now > exchange.pointee.started ? now - exchange.pointee.started : 0
-        if account.reportsSource || !account.reportsDestination {
+        // A copy is nothing that its caller has asked for; at its destination it is a request like any other.
+        if account.reportsSource || !account.reportsDestination && !exchange.pointee.isMirror {
             record(exchange, counters.requestSeries(key(of: exchange, .source, status: status, flags, account.isProven ? .mutualTLS : .unknown)), duration)
         }
         if account.reportsDestination {
@@ -273,6 +275,10 @@ struct Ledger: ~Copyable {
         case .replyTimeout, .deadlinePassed: count(.limitReplyTimeout)
         case .requestBodyTimeout: count(.limitBodyTimeout)
         case .denied(let fault): count(fault.counter)
+        case .noMatchingRoute: count(.routeNoMatch)
+        case .noBackend: count(.routeNoBackend)
+        case .backendUnresolved: count(.routeUnresolved)
+        case .redirected, .preflight: break
         }
     }
 

@@ -17,6 +17,8 @@ struct PodBudget {
     var idleUpstreams: Int32 = 0
     /// TLS handshakes under way on its connections.
     var handshakes: Int32 = 0
+    /// Copies of its requests that are under way.
+    var mirrors: Int32 = 0
     /// Pipes with bytes towards its connections.
     var pipes: Int32 = 0
 }

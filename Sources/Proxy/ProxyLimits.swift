@@ -44,6 +44,11 @@ public struct ProxyLimits: Sendable {
     /// After an error reply, unread bytes are drained so long: closing at once would reset the connection and lose the reply.
     public var lingerMilliseconds = 1_000
 
+    /// Copies of one pod's requests (mirrors) that are under way on one worker.
+    public var mirrorsPerPodMax = 512
+    /// Bytes of a copy that its backend has not taken yet; one more, and the copy is cut off.
+    public var mirrorBytesMax = 256 * 1024
+
     /// A request that is still coming when its whole reply is out may come for so long before it is stopped.
     public var answeredMilliseconds = 100
     /// Between the two GOAWAYs of a drain, if the client does not answer the PING between them: a long round trip.
@@ -91,6 +96,8 @@ public struct ProxyLimits: Sendable {
         case "sessionRestMilliseconds": sessionRestMilliseconds = value
         case "pingAnswerMilliseconds": pingAnswerMilliseconds = value
         case "lingerMilliseconds": lingerMilliseconds = value
+        case "mirrorsPerPodMax": mirrorsPerPodMax = value
+        case "mirrorBytesMax": mirrorBytesMax = value
         case "pipesMax": pipesMax = value
         case "pipeBytes": pipeBytes = value
         case "bodyBytesMax":

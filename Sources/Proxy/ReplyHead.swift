@@ -115,7 +115,7 @@ extension Worker {
         giveBackReplay(exchange)
 
         var writer = ByteWriter(writeMemory)
-        guard ResponseWriter.write(head, of: bytes, plan, to: &writer) else { throw .headTooLarge }
+        guard let changed = amendReply(exchange, bytes), ResponseWriter.write(head, of: changed, plan, to: &writer) else { throw .headTooLarge }
         let (message, consumed) = try gather(&exchange.pointee.replyBody, &writer, bytes, headCount, isInInput: isInInput, .standard)
         exchange.pointee.replyPhase = .body
         exchange.pointee.replyHasBegun = true
@@ -194,7 +194,7 @@ extension Worker {
         var writer = ByteWriter(writeMemory)
         var plan = head.responsePlan(minorVersion: 1, keepsAlive: true)
         plan.framing = .none
-        guard ResponseWriter.write(head, of: bytes, plan, to: &writer) else {
+        guard let changed = amendReply(exchange, bytes), ResponseWriter.write(head, of: changed, plan, to: &writer) else {
             replyWasRefused(number, .headTooLarge)
             return nil
         }

@@ -45,8 +45,12 @@ extension Worker {
     // MARK: The client's side
 
     /// - Returns: false when the client is gone, and with it the exchange.
-    mutating func sendReplyHead(_ number: UInt32, _ bytes: UnsafeRawBufferPointer, ends: Bool) -> Bool {
+    mutating func sendReplyHead(_ number: UInt32, _ came: UnsafeRawBufferPointer, ends: Bool) -> Bool {
         let exchange = exchanges.at(number)
+        guard let bytes = amendReply(exchange, came) else {
+            replyWasRefused(number, .headTooLarge)
+            return false
+        }
         let index = exchange.pointee.downstream
         let connection = connections.at(index)
         exchange.pointee.status = UInt16(head.status)

@@ -9,6 +9,7 @@ import Upstream
 extension Worker {
     mutating func readRequestBody(_ connection: ConnectionPlace, _ index: UInt32) {
         let number = connection.pointee.exchange
+        if connection.pointee.isMirror { return serveMirror(connection, index) }
         let exchange = exchanges.at(number)
         if connection.pointee.isBroken {
             // Where we have told a tunnel's client the server's end, its own may follow in order, behind bytes that are still to be read.
@@ -18,7 +19,7 @@ extension Worker {
         if exchange.pointee.requestPhase == .complete {
             // Nothing to read until the reply is out. A client that has ended its side may be gone altogether.
             if connection.pointee.hasEnded && !exchange.pointee.replyHasBegun {
-                deadlines.set(index, at: after(milliseconds: limits.halfClosedMilliseconds))
+                setDeadline(exchange, number, milliseconds: limits.halfClosedMilliseconds)
             }
             return
         }
@@ -66,7 +67,7 @@ extension Worker {
             }
         }
         if exchange.pointee.requestPhase == .complete {
-            if !exchange.pointee.replyHasBegun { deadlines.set(index, at: after(milliseconds: limits.replyMilliseconds)) }
+            if !exchange.pointee.replyHasBegun { setDeadline(exchange, number, milliseconds: limits.replyMilliseconds) }
         } else {
             setDeadline(exchange, number, milliseconds: limits.stallMilliseconds)
             if connection.pointee.canRead && requestRoom(exchange) > 0 { again(connection, index) }
@@ -146,6 +147,7 @@ extension Worker {
                 guard let count = try decoder.takeTrailers(section, into: &head) else { return consumed + piece.consumed }
                 exchange.pointee.requestBody = .verbatim(decoder)
                 exchange.pointee.requestIsEnded = true
+                copyContent(exchange, UnsafeRawBufferPointer(start: nil, count: 0), ends: true)
                 guard head.fieldCount == 0 || holdTrailers(exchange, section) else { throw .trailersTooLarge }
                 return consumed + piece.consumed + count
             }
@@ -155,11 +157,13 @@ extension Worker {
             case .content:
                 let content = UnsafeRawBufferPointer(rebasing: rest[piece.payload])
                 if exchange.pointee.isGRPC { exchange.pointee.requestMessages.pass(content) }
+                copyContent(exchange, content, ends: false)
                 guard holdContent(exchange, content) else { throw .bodyTooLarge }
             case .trailer: continue
             case .starved: return consumed
             case .complete:
                 exchange.pointee.requestIsEnded = true
+                copyContent(exchange, UnsafeRawBufferPointer(start: nil, count: 0), ends: true)
                 return consumed
             }
         }

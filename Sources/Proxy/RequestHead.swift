@@ -94,12 +94,18 @@ extension Worker {
             return answer(token.index, .bufferBudgetSpent)
         }
         exchange.pointee.chance = (random.next(), random.next(), random.next())
-        let route = route(exchange, connection, host: head.authority.of(bytes))
-        if isDeclaredHTTP2(route) || mayTravelSecurely(route, from: connection) {
-            return beginTranslation(token.index, exchange, connection, route, bytes, headCount, isInInput: isInInput)
+        let route: Route, headBytes: UnsafeRawBufferPointer
+        switch steer(token.index, exchange, connection, self.route(exchange, connection, host: head.authority.of(bytes)), bytes) {
+        case .onwards(let backend, let changed): (route, headBytes) = (backend, changed)
+        case .answered(let refusal):
+            settleInput(connection, bytes, headCount, isInInput: isInInput)
+            return answer(token.index, refusal)
+        }
+        if exchange.pointee.firstMirror != nobody || isDeclaredHTTP2(route) || mayTravelSecurely(route, from: connection) {
+            return beginTranslation(token.index, exchange, connection, route, headBytes, bytes, headCount, isInInput: isInInput)
         }
         var writer = ByteWriter(writeMemory)
-        guard forwarding(exchange, { RequestWriter.write(head, of: bytes, $0, to: &writer) }) else {
+        guard forwarding(exchange, { RequestWriter.write(head, of: headBytes, $0, to: &writer) }) else {
             return answer(token.index, .requestHead(.headTooLarge))
         }
         let message: UnsafeRawBufferPointer
@@ -116,13 +122,13 @@ extension Worker {
 
     /// The upstream speaks HTTP/2: the request passes as content. What came with its head is held until a stream takes it.
     private mutating func beginTranslation(
-        _ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace, _ route: Route, _ bytes: UnsafeRawBufferPointer, _ headCount: Int,
-        isInInput: Bool
+        _ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace, _ route: Route, _ headBytes: UnsafeRawBufferPointer,
+        _ bytes: UnsafeRawBufferPointer, _ headCount: Int, isInInput: Bool
     ) {
-        exchange.pointee.isGRPC = head.isGRPC(bytes)
+        exchange.pointee.isGRPC = head.isGRPC(headBytes)
         let consumed: Int
         do throws(HTTPFault) {
-            guard beginContent(exchange, bytes, ends: !exchange.pointee.hasBody) else { throw .headTooLarge }
+            guard beginContent(exchange, headBytes, ends: !exchange.pointee.hasBody) else { throw .headTooLarge }
             exchange.pointee.requestBody = .verbatim(try BodyDecoder(head.framing, keepsTrailers: true, limits: limits.body))
             consumed = headCount + (try holdBody(exchange, UnsafeRawBufferPointer(rebasing: bytes[headCount...])))
         } catch {
@@ -132,7 +138,7 @@ extension Worker {
         settleInput(connection, bytes, consumed, isInInput: isInInput)
         // Still in the worker's head, unless trailers have been read into that; what lay in the input may be gone.
         let isAtHand = !isInInput && !exchange.pointee.hasBody
-        sendOn(number, exchange, connection, route, isAtHand ? .head(bytes) : .held, received: bytes.count)
+        sendOn(number, exchange, connection, route, isAtHand ? .head(headBytes) : .held, received: bytes.count)
     }
 
     private mutating func sendOn(
@@ -145,8 +151,7 @@ extension Worker {
             exchange.pointee.requestPhase = .body
             hastenRest(connection, received: received)
         }
-        let patience = connection.pointee.hasEnded ? limits.halfClosedMilliseconds : limits.replyMilliseconds
-        deadlines.set(index, at: after(milliseconds: patience))
+        setDeadline(exchange, number, milliseconds: connection.pointee.hasEnded ? limits.halfClosedMilliseconds : limits.replyMilliseconds)
         dispatch(number, route, message)
         // The read was full: more of the body is there already, and no edge will say so.
         if connection.pointee.canRead && connection.pointee.stage == .exchanging { again(connection, index) }

@@ -17,8 +17,12 @@ extension Worker {
         } else {
             exchange.pointee.chance = (random.next(), random.next(), random.next())
         }
-        guard beginContent(exchange, bytes, ends: ends) else { return answer(number, .requestHead(.headTooLarge)) }
-        dispatch(number, route(exchange, connection, host: head.authority.of(bytes)), .head(bytes))
+        switch steer(number, exchange, connection, route(exchange, connection, host: head.authority.of(bytes)), bytes) {
+        case .onwards(let route, let changed):
+            guard beginContent(exchange, changed, ends: ends) else { return answer(number, .requestHead(.headTooLarge)) }
+            dispatch(number, route, .head(changed))
+        case .answered(let refusal): answer(number, refusal)
+        }
     }
 
     /// From here on the request of the exchange is one that passes as content; its head is held.
@@ -35,6 +39,7 @@ extension Worker {
         exchange.pointee.requestBytes &+= UInt64(content.count)
         if exchange.pointee.isGRPC { exchange.pointee.requestMessages.pass(content) }
         if ends { exchange.pointee.requestIsEnded = true }
+        if exchange.pointee.firstMirror != nobody { copyContent(exchange, content, ends: ends) }
         guard exchange.pointee.reach == .connected else {
             if !holdContent(exchange, content) { answer(number, .bufferBudgetSpent) }
             return
@@ -59,6 +64,8 @@ extension Worker {
         let exchange = exchanges.at(number)
         guard head.fieldCount > 0 else { return passRequestContent(number, UnsafeRawBufferPointer(start: nil, count: 0), ends: true) }
         exchange.pointee.requestIsEnded = true
+        // A copy ends without them.
+        copyContent(exchange, UnsafeRawBufferPointer(start: nil, count: 0), ends: true)
         guard exchange.pointee.reach == .connected else {
             if !holdTrailers(exchange, bytes) { answer(number, .bufferBudgetSpent) }
             return
@@ -139,7 +146,7 @@ extension Worker {
     /// The same for a target that has been chosen.
     mutating func sendAsContent(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace, _ message: Message, mayReuse: Bool) {
         exchange.pointee.wantsStream = exchange.pointee.target.wire == .secure || exchange.pointee.isDeclaredHTTP2
-            || exchange.pointee.downstreamStream != 0 && !exchange.pointee.wantsHTTP1 && !isHTTP1Only(exchange.pointee.target)
+            || (exchange.pointee.downstreamStream != 0 || exchange.pointee.cameAsStream) && !exchange.pointee.wantsHTTP1 && !isHTTP1Only(exchange.pointee.target)
         if exchange.pointee.wantsStream {
             requestStream(number, exchange, connection, message)
         } else {

@@ -70,7 +70,7 @@ extension Worker {
                 exchange.pointee.lease = Lease(on: behind.state(at: place))
             }
         case .service(let service):
-            guard let place = pick(service, like: connection.pointee.address, tried: exchange.pointee.tried, mayRepeat: mayRepeat) else { return false }
+            guard let place = stuckPlace(exchange, service) ?? pick(service, like: connection.pointee.address, tried: exchange.pointee.tried, mayRepeat: mayRepeat) else { return false }
             let endpoint = service.endpoint(at: place)
             exchange.pointee.target = Target(address: endpoint.address, port: endpoint.port)
             exchange.pointee.target.slot = service.slot(at: place)

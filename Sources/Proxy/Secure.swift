@@ -40,7 +40,9 @@ extension Worker {
     /// As `EventLoop.transmit`. What was not taken must be offered again, first thing and unchanged: it may be encrypted already.
     @inline(__always)
     mutating func transmit(to connection: ConnectionPlace, _ memory: UnsafeRawPointer, count: Int) -> Transfer {
-        if connection.pointee.secure == nobody { return EventLoop.transmit(connection.pointee.descriptor, memory, count: count) }
+        if connection.pointee.secure == nobody {
+            return connection.pointee.isMirror ? .moved(count) : EventLoop.transmit(connection.pointee.descriptor, memory, count: count)
+        }
         return transfer(secures.at(connection.pointee.secure).pointee.tls.transmit(memory, count: count))
     }
 

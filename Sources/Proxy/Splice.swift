@@ -94,7 +94,7 @@ extension Worker {
 
     /// Whether the rest of the reply is long enough for a pipe.
     func maySpliceReply(_ exchange: ExchangePlace) -> Bool {
-        guard exchange.pointee.downstreamStream == 0, exchange.pointee.replyPhase == .body, case .verbatim(let decoder) = exchange.pointee.replyBody,
+        guard exchange.pointee.downstreamStream == 0, !exchange.pointee.isMirror, exchange.pointee.replyPhase == .body, case .verbatim(let decoder) = exchange.pointee.replyBody,
             let rest = decoder.announced, rest >= Self.spliceBytesMin
         else { return false }
         return !isOverBudget(connections.at(exchange.pointee.downstream).pointee.pod)
@@ -112,7 +112,7 @@ extension Worker {
             decoder.skip(count)
             exchange.pointee.replyBody = .verbatim(decoder)
             exchange.pointee.replyBytes &+= UInt64(count)
-            deadlines.set(exchange.pointee.downstream, at: after(milliseconds: limits.stallMilliseconds))
+            setDeadline(exchange, number, milliseconds: limits.stallMilliseconds)
             // What waits in the pipe ends the turn; the client's window goes on with it.
             guard !connection.pointee.hasPipedOutput else { return true }
             if exchange.pointee.replyBody.isComplete {

@@ -14,7 +14,7 @@ extension Worker {
             // The server's own word, which its client may know how to read, passes as it is, behind what it has said before.
             session.pointee.codec.resetBehindQueue(stream, exchange.pointee.resetCode)
             ledger.count(.http2ResetsSentDownstream)
-        } else if exchange.pointee.isGRPC, !exchange.pointee.replyHasBegun || !exchange.pointee.replyIsEnded && refusal.endsWithStatus {
+        } else if exchange.pointee.isGRPC, !refusal.isPlainHTTP, !exchange.pointee.replyHasBegun || !exchange.pointee.replyIsEnded && refusal.endsWithStatus {
             // A gRPC client looks for its status in the trailers, whatever it got before.
             let call = refusal.grpcStatus
             session.pointee.codec.submitReply(stream, GRPCReply(status: call, reason: verdict.reason, isUpstreams: verdict.isUpstreams))
@@ -28,11 +28,13 @@ extension Worker {
             if refusal.isServers { session.pointee.codec.resetBehindQueue(stream, refusal.resetCode) } else { session.pointee.codec.reset(stream, refusal.resetCode) }
             ledger.count(.http2ResetsSentDownstream)
         } else {
-            session.pointee.codec.submitReply(
-                stream,
-                Reply(
-                    status: verdict.status, reason: verdict.reason, isUpstreams: verdict.isUpstreams, keepsAlive: true,
-                    answersHead: exchange.pointee.method == .head))
+            answerCrossOrigin(exchange)
+            var reply = Reply(
+                status: verdict.status, reason: verdict.reason, isUpstreams: verdict.isUpstreams, keepsAlive: true,
+                answersHead: exchange.pointee.method == .head)
+            reply.fields = room.takeAnswer()
+            reply.isEmpty = refusal.isEmpty
+            session.pointee.codec.submitReply(stream, reply)
             status = UInt16(verdict.status)
         }
         describeUnsent(exchange, connection)
@@ -49,6 +51,7 @@ extension Refusal {
         switch self {
         case .deadlinePassed: .deadlineExceeded
         case .requestBody(.bodyTooLarge): .resourceExhausted
+        case .noBackend, .backendUnresolved: .unavailable
         default: GRPC.Status(http: verdict.status)
         }
     }

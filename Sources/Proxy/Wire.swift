@@ -108,6 +108,6 @@ extension Worker {
     /// In what the application shall be spoken to, as far as it is known here.
     func applicationProtocol(_ exchange: ExchangePlace) -> StaticString {
         if exchange.pointee.isGRPC { return "grpc" }
-        return exchange.pointee.isDeclaredHTTP2 || exchange.pointee.downstreamStream != 0 ? "http2" : "http1"
+        return exchange.pointee.isDeclaredHTTP2 || exchange.pointee.downstreamStream != 0 || exchange.pointee.cameAsStream ? "http2" : "http1"
     }
 }

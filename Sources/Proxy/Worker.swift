@@ -49,6 +49,8 @@ struct Worker: ~Copyable {
     /// Shelves that have both sockets and waiters; see Connect.
     var owedShelves: [ShelfKey] = []
     var replays: BlockPool
+    /// Origins of requests under way whose route speaks of them.
+    var origins: BlockPool
     var pipes: PipeStock
     var random: SplitMix64
     var ledger: Ledger
@@ -77,6 +79,8 @@ struct Worker: ~Copyable {
     /// For requests that policy must see and that are framed already.
     var accessHead = Head()
     let accessNotes: AccessNotes
+    /// For what routes change.
+    var room = SteerRoom()
     /// What is under way was asked about under these tables, from the first exchange up to this one; `nobody`: all of it.
     var rejudgedGeneration: UInt64 = 0
     var rejudgedTo = nobody
@@ -121,6 +125,7 @@ struct Worker: ~Copyable {
         stockChannel = ControlSocket(adopting: stockDescriptor)
         pipes = PipeStock(pipesMax: limits.pipesMax / shared.mailboxes.count, bytes: UInt32(clamping: limits.pipeBytes))
         replays = BlockPool(blockBytes: WorkerSizes.replayBytes, capacity: exchangeCapacity)
+        origins = BlockPool(blockBytes: SteerSizes.originBytesMax, capacity: exchangeCapacity)
         random = SplitMix64(seed: seed)
         accessNotes = shared.accessNotes[number]
         ledger = Ledger(counters: shared.counters, worker: number)

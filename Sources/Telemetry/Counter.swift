@@ -75,6 +75,12 @@ public enum Counter: UInt16, Sendable, CaseIterable {
     case limitHeadTooLarge, limitPodMemory, limitPodPending, limitPodStreams
     case limitHeadTimeout, limitIdleTimeout, limitConnectTimeout, limitReplyTimeout, limitBodyTimeout
     case badSyntax, badFraming, badHost, badField, badChunk, badVersion, badReply
+    // Routes
+    case limitRouteHead
+    case routeNoMatch, routeNoBackend, routeUnresolved
+    case routeRedirects, routePreflights
+    case mirrorsSent, mirrorsLeftOut, mirrorsCutOff, mirrorsFailed
+    case sessionsBegun, sessionsKept, sessionsMoved
     // Access
     case accessRefusedRule, accessRefusedNoRule, accessRefusedNotHTTP, accessRefusedAmbiguousPath, accessRefusedRevoked
     case accessAudited
@@ -327,6 +333,20 @@ public enum Counter: UInt16, Sendable, CaseIterable {
         case .badVersion: .bad("version")
         case .badReply:
             .init(name: "weft_bad_replies_total", help: "Replies of endpoints that were not HTTP as it must be.")
+        case .limitRouteHead:
+            .init(name: "weft_route_heads_too_large_total", help: "Heads that had no room for what their route wanted to write.")
+        case .routeNoMatch: .routeRefused("no_match")
+        case .routeNoBackend: .routeRefused("no_backend")
+        case .routeUnresolved: .routeRefused("backend_unresolved")
+        case .routeRedirects: .routeAnswered("redirect")
+        case .routePreflights: .routeAnswered("cors_preflight")
+        case .mirrorsSent: .mirror("sent")
+        case .mirrorsLeftOut: .mirror("left_out")
+        case .mirrorsCutOff: .mirror("cut_off")
+        case .mirrorsFailed: .mirror("failed")
+        case .sessionsBegun: .session("begun")
+        case .sessionsKept: .session("kept")
+        case .sessionsMoved: .session("moved")
         case .accessRefusedRule: .access("rule")
         case .accessRefusedNoRule: .access("no_rule_allows")
         case .accessRefusedNotHTTP: .access("not_http")
@@ -388,6 +408,18 @@ extension Counter.Definition {
     }
     fileprivate static func identity(_ state: StaticString) -> Self {
         family("weft_identity_certificates_total", "Certificates of workloads of this node, by what became of them.", "state", state)
+    }
+    fileprivate static func routeRefused(_ reason: StaticString) -> Self {
+        family("weft_route_refusals_total", "Requests that routes led nowhere.", "reason", reason)
+    }
+    fileprivate static func routeAnswered(_ answer: StaticString) -> Self {
+        family("weft_route_answers_total", "Requests that routes had answered by the proxy.", "answer", answer)
+    }
+    fileprivate static func mirror(_ outcome: StaticString) -> Self {
+        family("weft_mirrored_requests_total", "Copies of requests: sent, and of these cut off or failed; left out for want of room or a backend.", "outcome", outcome)
+    }
+    fileprivate static func session(_ outcome: StaticString) -> Self {
+        family("weft_session_requests_total", "Requests of routes with sessions: begun, with their endpoint, or without it, for it is not ready.", "outcome", outcome)
     }
     fileprivate static func access(_ reason: StaticString) -> Self {
         family("weft_access_refused_total", "Requests and opaque connections refused by policy.", "reason", reason)

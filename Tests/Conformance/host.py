@@ -1,5 +1,6 @@
 """The proxy under attack: one weft-proxy on loopback, with `weft-proxy-host` playing the node, and the backends behind it."""
 
+import json
 import os
 import shutil
 import signal
@@ -108,7 +109,7 @@ class Proxy(Process):
     """weft-proxy with one worker; `protocol` is what the port declares, `hosts` makes Services h0.test … of the upstreams in turn;
     each listener is a pod of its own, with an address of its own."""
 
-    def __init__(self, upstreams, protocol="http", listeners=1, limits=None, hosts=0):
+    def __init__(self, upstreams, protocol="http", listeners=1, limits=None, hosts=0, routes=None):
         port = free_port()
         self.listeners = [(f"127.0.0.{1 + number}", port) for number in range(listeners)]
         self.address, self.authority = self.listeners[0], f"127.0.0.1:{port}"
@@ -119,6 +120,11 @@ class Proxy(Process):
         words += ["--upstream", ",".join(f"127.0.0.1:{port}" for port in upstreams)]
         if hosts:
             words += ["--hosts", hosts]
+        self.routes_file = None
+        if routes is not None:
+            self.routes_file = Path(tempfile.mkstemp(prefix="weft-routes-")[1])
+            self.write_routes(routes)
+            words += ["--routes", self.routes_file]
         for name, value in (limits or {}).items():
             words += ["--limit", f"{name}={value}"]
         super().__init__(*words, ready=lambda started: "ready" in started.tail())
@@ -146,9 +152,24 @@ class Proxy(Process):
         eventually(whole, within=5, what="the page of counters")
         return Metrics(self.page.read_text())
 
+    def write_routes(self, routes):
+        """Services and routes for the proxy (`Tests/ProxyHost/RoutesFile.swift`); `{port}` stands for the listeners' port."""
+        self.routes_file.write_text(json.dumps(routes).replace('"{port}"', str(self.address[1])))
+
+    def publish(self, routes):
+        """Other routes from now on."""
+        def applied():
+            return self.metrics().value("weft_snapshot_applied_generation")
+        before = applied()
+        self.write_routes(routes)
+        os.kill(self.process.pid, signal.SIGHUP)
+        eventually(lambda: applied() > before, within=5, what="the new routes in force")
+
     def stop(self):
         super().stop()
         self.page.unlink(missing_ok=True)
+        if self.routes_file:
+            self.routes_file.unlink(missing_ok=True)
 
 
 class NGHTTPServer(Process):

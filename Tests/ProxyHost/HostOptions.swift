@@ -20,6 +20,8 @@ struct HostOptions {
     var proxyPath: String?
     /// Passed on to the proxy, as `name=value`.
     var proxyLimits: [String] = []
+    /// Services and routes beside those, as JSON; read again on SIGHUP.
+    var routesPath: String?
     /// Where the counters go, as Prometheus text, on SIGUSR1 and at the end.
     var metricsPath: String?
 
@@ -43,11 +45,12 @@ struct HostOptions {
         usage: weft-proxy-host --listen ADDRESS:PORT[/PROTOCOL] … --upstream ADDRESS:PORT[,ADDRESS:PORT…]
                                [--protocol http|http2|grpc|tls|tcp|undeclared] [--workers N] [--hosts N] [--proxy PATH] [--limit NAME=VALUE] [--metrics-file PATH]
                                [--as NAMESPACE/ACCOUNT] [--identity URI=CHAIN,KEY …] [--roots FILE] [--trust-domain NAME] [--revocations FILE]
+                               [--routes FILE]
                                [--workload ADDRESS=NAMESPACE/ACCOUNT …] [--inbound ADDRESS=NAMESPACE/ACCOUNT …] [--failure open|closed]
         Plays `weft node` towards one weft-proxy: every listener is a pod of its own, and a service at its own address,
         whose port declares PROTOCOL, else what --protocol says (http).
         An upstream whose address is a --workload is another node's, reached over mutual TLS as the workload --as; --inbound is the other end, a
-        pod with that address whose port 15008 takes it. On SIGHUP, certificates, roots and revocations are read again.
+        pod with that address whose port 15008 takes it. On SIGHUP, certificates, roots, revocations and --routes are read again.
         """
 
     init(_ arguments: [String]) throws(UsageFault) {
@@ -62,6 +65,7 @@ struct HostOptions {
             case "--hosts": hosts = try Self.number(value, of: option, in: 0...100_000)
             case "--proxy": proxyPath = value
             case "--limit": proxyLimits.append(value)
+            case "--routes": routesPath = value
             case "--metrics-file": metricsPath = value
             case "--as": account = try Self.account(value, of: option)
             case "--inbound": inbound.append(try Self.workload(value, of: option))
@@ -79,7 +83,7 @@ struct HostOptions {
         }
     }
 
-    private static func address(_ text: String, of option: String) throws(UsageFault) -> Address {
+    static func address(_ text: String, of option: String) throws(UsageFault) -> Address {
         guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]),
             let ip = IPAddress(String(text[..<colon].drop { $0 == "[" }.prefix { $0 != "]" }))
         else { throw UsageFault(message: "\(option): '\(text)' is not ADDRESS:PORT") }
@@ -115,7 +119,7 @@ struct HostOptions {
         return Holder(uri: String(parts[0]), chain: String(files[0]), key: String(files[1]))
     }
 
-    private static func hint(_ text: String) throws(UsageFault) -> ProtocolHint {
+    static func hint(_ text: String) throws(UsageFault) -> ProtocolHint {
         switch text {
         case "http": .http1
         case "http2": .http2

@@ -28,6 +28,7 @@ final class PlayedNode {
     /// Identities whose certificates are not in force yet. The host is ready without them only when it has none.
     private var awaited: Set<String> = []
     private var isReady = false
+    private var writer = SnapshotWriter()
 
     /// Makes channels and shared memory, starts the proxy and tells it everything.
     init(_ options: HostOptions) throws {
@@ -62,8 +63,9 @@ final class PlayedNode {
     }
 
     private func publishSnapshot() throws {
-        var writer = SnapshotWriter()
-        let change = try writer.update(options.meshState)
+        var state = options.meshState
+        if let path = options.routesPath { try RoutesFile.read(path).join(&state) }
+        let change = try writer.update(state)
         for image in change.shards {
             let shard = try image.sealedMemory()
             defer { clinux_close(shard) }
@@ -166,6 +168,7 @@ final class PlayedNode {
             try writeMetrics()
         case SIGHUP:
             try publishIdentities()
+            if options.routesPath != nil { try publishSnapshot() }
         case SIGTERM, SIGINT:
             try writeMetrics()
             kill(proxy, SIGTERM)

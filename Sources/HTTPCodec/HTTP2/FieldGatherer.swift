@@ -196,8 +196,12 @@ extension FieldGatherer {
         begin()
         addStatus(reply.status)
         add("x-weft-reason") { reply.writeReason(to: &$0) }
-        add("content-type", "text/plain")
+        if !reply.isEmpty { add("content-type", "text/plain") }
         add("content-length") { $0.writeDecimal(UInt64(reply.bodyBytes)) }
+        for field in reply.fields {
+            guard let name = field.name.baseAddress else { continue }
+            add(name, field.name.count, field.value.baseAddress ?? name, field.value.count)
+        }
         if let seconds = reply.retryAfterSeconds { add("retry-after") { $0.writeDecimal(UInt64(max(seconds, 0))) } }
     }
 

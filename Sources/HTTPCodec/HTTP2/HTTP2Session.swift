@@ -100,7 +100,7 @@ public struct HTTP2Session: ~Copyable {
     public mutating func submitReply(_ stream: Int32, _ reply: Reply) {
         guard let record = state.pointee.live(stream), !record.pointee.sentHead else { return }
         state.pointee.workspace.pointee.gatherer.gatherReply(reply)
-        let hasBody = !reply.answersHead && !record.pointee.answersHead
+        let hasBody = !reply.isEmpty && !reply.answersHead && !record.pointee.answersHead
         state.pointee.submitHead(record, ends: !hasBody, isInterim: false)
         guard hasBody else { return }
         withUnsafeTemporaryAllocation(byteCount: 128, alignment: 1) { memory in
@@ -160,6 +160,9 @@ public struct HTTP2Session: ~Copyable {
         guard let record = state.pointee.live(stream) else { return 0 }
         return state.pointee.room(record)
     }
+
+    /// Bytes that wait on one stream.
+    public func waitingBytes(_ stream: Int32) -> Int { state.pointee.live(stream)?.pointee.queue.count ?? 0 }
 
     /// Bytes that wait on all streams: for the memory account of the pod.
     public var queuedBytes: Int { state.pointee.queuedBytes }
