@@ -174,6 +174,8 @@ import Testing
         #expect(view.conditions(0) == ["Accepted=True(Accepted)", "ResolvedRefs=False(RefNotPermitted)"])
         #expect(view.conditions(1) == ["Accepted=True(Accepted)", "ResolvedRefs=True(ResolvedRefs)"], "its callers reach that Service anyway")
         #expect(view.conditions(2).first == "Accepted=False(NoMatchingParent)")
+        #expect(view.faults.map(\.field) == ["spec.parentRefs[2]", "spec.rules[0].backendRefs[0].namespace"], "each is told once")
+        #expect(view.faults.map(\.consequence) == [.leftOut, .restInForce])
     }
 
     @Test func aPortThatIsAskedForTooMuchKeepsItsOldestRoutes() {

@@ -164,9 +164,12 @@ struct RouteAssembly {
 
     private mutating func status(of route: Route) -> RouteStatus {
         let (object, held) = (route.object, route.held)
-        var known: Set<Fault> = []
-        func place(_ place: RouteObject.Place, _ reason: String, remedy: String, _ consequence: Fault.Consequence) -> Fault {
-            Fault(file: held.file, line: place.line, object: object.name, field: place.field, reason: reason, remedy: remedy, consequence: consequence)
+        // Told once, whichever parents it concerns; and as what is in force, where one of them has the route.
+        var known: [[String]: Fault] = [:]
+        func tell(_ place: RouteObject.Place, _ reason: String, remedy: String, _ consequence: Fault.Consequence) {
+            if known[[place.field, reason]]?.consequence == .restInForce { return }
+            known[[place.field, reason]] = Fault(
+                file: held.file, line: place.line, object: object.name, field: place.field, reason: reason, remedy: remedy, consequence: consequence)
         }
         var parents: [RouteStatus.Parent] = []
         for (parent, outcome) in zip(object.parents, route.outcomes) {
@@ -179,12 +182,12 @@ struct RouteAssembly {
                 accepted = RouteCondition(type: .accepted, status: .isFalse, reason: reason, message: message)
                 // What is wrong inside the object is told where it stands.
                 if !object.isRejected || reason == .noMatchingParent {
-                    known.insert(place(parent.place, message, remedy: Self.remedy(for: reason, parent), .leftOut))
+                    tell(parent.place, message, remedy: Self.remedy(for: reason, parent), .leftOut)
                 }
             }
             let service = ServiceKey(namespace: parent.namespace ?? object.metadata.namespace, name: parent.name)
             let failures = backends.failures(of: object, at: service)
-            for failure in failures { known.insert(place(failure.place, failure.reason, remedy: failure.remedy, isAttached ? .restInForce : .leftOut)) }
+            for failure in failures { tell(failure.place, failure.reason, remedy: failure.remedy, isAttached ? .restInForce : .leftOut) }
             var conditions = [accepted, Self.resolved(failures)]
             if isAttached, let partial = Self.partiallyInvalid(object, held) { conditions.append(partial) }
             parents.append(
@@ -193,7 +196,7 @@ struct RouteAssembly {
                         group: parent.group, kind: parent.kind, namespace: service.namespace, name: parent.name, sectionName: parent.sectionName, port: parent.port),
                     controllerName: RouteStatus.controllerName, conditions: conditions))
         }
-        faults += known.sorted()
+        faults += known.values.sorted()
         return RouteStatus(
             kind: object.kind.rawValue, namespace: object.metadata.namespace, name: object.metadata.name, observedGeneration: object.metadata.generation,
             parents: parents)

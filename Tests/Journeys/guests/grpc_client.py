@@ -40,6 +40,7 @@ class Orders:
     """The methods of the server."""
 
     def __init__(self, channel):
+        self.channel = channel
         name = "/shop.Orders/{}".format
         self.unary, self.fail, self.hold = (channel.unary_unary(name(m)) for m in ("Unary", "Fail", "Hold"))
         self.nothing = channel.unary_unary(name("Nothing"))
@@ -149,6 +150,20 @@ async def single(orders, **options):
 async def echo(orders, text):
     """One message there and back, and the same as metadata."""
     return {"back": (await orders.unary(text.encode(), metadata=(("x-secret", text),))).decode()}
+
+
+async def told_headers(orders, service, method, headers, calls):
+    """Calls of any method with these headers: how they ended, who answered, and what came back of the last one's headers."""
+    asked = orders.channel.unary_unary(f"/{service}/{method}")
+    codes, servers, back = Counter(), Counter(), []
+    for _ in range(calls):
+        call = asked(b"?", metadata=tuple(headers.items()))
+        codes[(await call.code()).name] += 1
+        server = plain(await call.initial_metadata()).get("x-server")
+        if server:
+            servers[server] += 1
+        back = [(key, value) for key, value in await call.trailing_metadata() or ()]
+    return {"codes": codes, "servers": servers, "back": back}
 
 
 async def many_servers(orders, calls):
