@@ -13,6 +13,7 @@ import pytest
 from host import LOOPBACK, NGHTTPServer, Proxy, free_port
 from http1 import Backend, ok
 from judge import Judge
+from steering import CROSSINGS
 
 
 @dataclass
@@ -66,3 +67,9 @@ def client(peer):
         yield connected
     if peer.proxy:
         peer.proxy.running()
+
+
+@pytest.fixture(params=CROSSINGS, ids=lambda pair: f"{pair[0]}to{pair[1]}")
+def crossing(request):
+    """Which HTTP the client and the server speak."""
+    return request.param
