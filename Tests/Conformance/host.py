@@ -109,6 +109,8 @@ class Proxy(Process):
     """weft-proxy with one worker; `protocol` is what the port declares, `hosts` makes Services h0.test … of the upstreams in turn;
     each listener is a pod of its own, with an address of its own."""
 
+    routes_file = None
+
     def __init__(self, upstreams, protocol="http", listeners=1, limits=None, hosts=0, routes=None):
         port = free_port()
         self.listeners = [(f"127.0.0.{1 + number}", port) for number in range(listeners)]
@@ -120,7 +122,6 @@ class Proxy(Process):
         words += ["--upstream", ",".join(f"127.0.0.1:{port}" for port in upstreams)]
         if hosts:
             words += ["--hosts", hosts]
-        self.routes_file = None
         if routes is not None:
             self.routes_file = Path(tempfile.mkstemp(prefix="weft-routes-")[1])
             self.write_routes(routes)
