@@ -25,7 +25,7 @@ extension Worker {
             case .revocations(let list):
                 identities.install(list)
                 credentialsChanged = true
-                beginSecureWalk()
+                beginRevocationWalk()
             case .rootsChanged:
                 identities.rootsChanged()
                 credentialsChanged = true

@@ -17,6 +17,12 @@ extension Worker {
         secureDrains = 0
     }
 
+    /// The same because of new revocations: who is only to go elsewhere hears of it in the next walk.
+    mutating func beginRevocationWalk() {
+        secureWalk = 0
+        secureDrains = Self.drainsPerWalk
+    }
+
     /// The walk has not seen all of them.
     var isWalkingSecure: Bool { secureWalk < secures.highWater }
 
