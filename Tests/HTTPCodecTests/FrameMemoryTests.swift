@@ -6,11 +6,17 @@ import Testing
 @Suite struct FrameMemoryTests {
     /// What the library asks for with each session.
     private let frameBytes = 16_394
+    private struct NoAddressSpace: Error {}
+
+    private func found(_ piece: UnsafeMutableRawPointer?) throws -> UnsafeMutableRawPointer {
+        guard let piece else { throw NoAddressSpace() }
+        return piece
+    }
 
     @Test func aBufferAtRestComesAgainZeroed() throws {
         var memory = FrameMemory()
         defer { memory.tearDown() }
-        let piece = memory.allocate(frameBytes)
+        let piece = try found(memory.allocateForLibrary(frameBytes))
         let frame = try #require(memory.madePages)
         memset(piece, 7, frameBytes)
         memory.rest(frame)
@@ -20,21 +26,21 @@ import Testing
         memory.rest(frame)
         // Given back while at rest, and had by the next session as any other.
         memory.release(piece)
-        let next = memory.allocate(frameBytes)
+        let next = try found(memory.allocateForLibrary(frameBytes))
         #expect(next == piece)
         memory.release(next)
-        #expect(memory.allocate(frameBytes) == piece)
+        #expect(memory.allocateForLibrary(frameBytes) == piece)
     }
 
     /// A session whose buffer the library has exchanged must not empty the one of whoever has it now.
     @Test func onlyItsOwnLifeRests() throws {
         var memory = FrameMemory()
         defer { memory.tearDown() }
-        let piece = memory.allocate(frameBytes)
+        let piece = try found(memory.allocateForLibrary(frameBytes))
         let first = try #require(memory.madePages)
         memory.release(piece)
         memory.rest(first)
-        let again = memory.allocate(frameBytes)
+        let again = try found(memory.allocateForLibrary(frameBytes))
         #expect(again == piece)
         memset(again, 5, frameBytes)
         memory.rest(first)
@@ -47,7 +53,7 @@ import Testing
     @Test func onlyAnEmptyMapRests() throws {
         var memory = FrameMemory()
         defer { memory.tearDown() }
-        let map = memory.allocateZeroed(SessionPages.mapBytes), frames = memory.allocate(frameBytes)
+        let map = try found(memory.allocateZeroed(SessionPages.mapBytes)), frames = try found(memory.allocateForLibrary(frameBytes))
         let pages = try #require(memory.madePages)
         #expect(frames - map == SessionPages.mapBytes + FrameMemory.headerBytes)
         memset(frames, 7, frameBytes)
@@ -69,18 +75,18 @@ import Testing
         #expect(memory.allocateZeroed(SessionPages.mapBytes) != map)
         memory.beginSession()
         memory.release(frames)
-        let next = memory.allocateZeroed(SessionPages.mapBytes)
+        let next = try found(memory.allocateZeroed(SessionPages.mapBytes))
         let isZero = (0..<SessionPages.mapBytes).allSatisfy { next.load(fromByteOffset: $0, as: UInt8.self) == 0 }
         #expect(next == map && isZero)
         memory.rest(pages)
-        #expect(memory.allocate(frameBytes) == frames)
+        #expect(memory.allocateForLibrary(frameBytes) == frames)
     }
 
-    @Test func nothingIsAPieceToo() {
+    @Test func nothingIsAPieceToo() throws {
         var memory = FrameMemory()
         defer { memory.tearDown() }
         let empty = memory.allocate(0)
-        let grown = memory.resize(empty, 20)
+        let grown = try found(memory.resize(empty, 20))
         #expect(grown == empty)
         memory.release(grown)
         #expect(memory.allocate(32) == empty)
