@@ -57,6 +57,9 @@ public struct ShardView: @unchecked Sendable {
         try checkIndex(header)
     }
 
+    /// Whether both read the very same bytes.
+    @inlinable public func isSame(as other: ShardView) -> Bool { base == other.base }
+
     // MARK: The checks
 
     func checkSection(_ section: ShardSection, stride: Int, number: Int) throws(SnapshotFault) {

@@ -43,8 +43,8 @@ extension RouteTableView {
     ///   - scratch: the worker's own.
     ///   - field: the request's header fields.
     public func decide(_ request: RouteRequest, _ scratch: borrowing RouteScratch, field: FieldLookup) -> RouteDecision? {
-        guard let question = RouteQuestion(request, scratch) else { return nil }
-        let taken = hasIndex ? firstByPath(question, scratch, field) : firstInTurn(question, scratch, field)
+        guard var question = RouteQuestion(request, scratch) else { return nil }
+        let taken = hasIndex ? firstByPath(&question, scratch, field) : firstInTurn(&question, scratch, field)
         guard let taken else { return nil }
         let match = match(at: taken)
         return RouteDecision(
@@ -52,7 +52,7 @@ extension RouteTableView {
             prefixByteCount: match.prefixByteCount)
     }
 
-    private func firstInTurn(_ question: RouteQuestion, _ scratch: borrowing RouteScratch, _ field: FieldLookup) -> Int? {
+    private func firstInTurn(_ question: inout RouteQuestion, _ scratch: borrowing RouteScratch, _ field: FieldLookup) -> Int? {
         var place = 0
         while place < matchCount {
             let match = match(at: place)
@@ -63,7 +63,7 @@ extension RouteTableView {
     }
 
     /// Looks at the matches whose path fits: those of the path itself, of each of its beginnings, and those that no path finds.
-    private func firstByPath(_ question: RouteQuestion, _ scratch: borrowing RouteScratch, _ field: FieldLookup) -> Int? {
+    private func firstByPath(_ question: inout RouteQuestion, _ scratch: borrowing RouteScratch, _ field: FieldLookup) -> Int? {
         let path = question.path
         var best = Int.max
         var next = firstMatch(path: path, isPrefix: false)

@@ -96,8 +96,10 @@ extension TablesView {
     /// Keeps a rule of these tables, and the backend that was chosen, for later turns. Owed: one `release`.
     @inlinable
     public func hold(_ rule: RouteRuleView, _ backend: RouteBackendView?, worker: Int) -> RouteHold {
-        // The rule was found in this place.
-        let slot = root.pointee.places[ShardID.firstRoutes + Int(rule.shard.id.index)].unsafelyUnwrapped.holdSlot
+        guard let place = root.pointee.places[ShardID.firstRoutes + Int(rule.shard.id.index)], place.view.isSame(as: rule.shard) else {
+            preconditionFailure("a rule of other tables: its shard may be gone by the next turn")
+        }
+        let slot = place.holdSlot
         let count = root.pointee.holds.count(slot, worker: worker)
         count.pointee.store(count.pointee.load(ordering: .relaxed) + 1, ordering: .relaxed)
         return RouteHold(slot: slot, rule: UInt32(truncatingIfNeeded: rule.number), backend: backend.map { UInt32(truncatingIfNeeded: $0.number) } ?? .max)

@@ -27,6 +27,8 @@ struct RouteQuestion {
     let authority: UnsafeRawBufferPointer
     /// Without port and final dot.
     let host: UnsafeRawBufferPointer
+    /// The field that was asked for last: canaries ask for one header in match after match.
+    private var known: (name: UnsafeRawBufferPointer, isHeader: Bool, value: UnsafeRawBufferPointer?)?
 
     /// Nil: a path longer than any head.
     init?(_ request: RouteRequest, _ scratch: borrowing RouteScratch) {
@@ -64,18 +66,28 @@ struct RouteQuestion {
     // MARK: Everything else
 
     /// Whether all of the match but its path holds.
-    func takes(_ match: RouteMatchView, _ scratch: borrowing RouteScratch, _ field: FieldLookup) -> Bool {
+    mutating func takes(_ match: RouteMatchView, _ scratch: borrowing RouteScratch, _ field: FieldLookup) -> Bool {
         let method = match.method
         if !method.isEmpty, !Self.isSame(method, self.method) { return false }
         if match.asksForHost, !hasHost(match) { return false }
         var place = 0
         while place < match.fieldCount {
             let pattern = match.field(at: place)
-            let value = place < match.headerCount ? header(pattern.name, scratch, field) : parameter(pattern.name, scratch)
-            guard let value, pattern.isExpression ? pattern.expression.matches(value) : Self.isSame(pattern.value, value) else { return false }
+            guard let value = value(pattern.name, isHeader: place < match.headerCount, scratch, field), pattern.isExpression ? pattern.expression.matches(value) : Self.isSame(pattern.value, value) else { return false }
             place += 1
         }
         return true
+    }
+
+    /// The field's value: in the request, or in the scratch until the next field is asked for.
+    private mutating func value(
+        _ name: UnsafeRawBufferPointer, isHeader: Bool, _ scratch: borrowing RouteScratch, _ field: FieldLookup
+    ) -> UnsafeRawBufferPointer? {
+        // Equal names of one shard lie at one place.
+        if let known, known.name.baseAddress == name.baseAddress, known.name.count == name.count, known.isHeader == isHeader { return known.value }
+        let value = isHeader ? header(name, scratch, field) : parameter(name, scratch)
+        known = (name, isHeader, value)
+        return value
     }
 
     private func hasHost(_ match: RouteMatchView) -> Bool {
