@@ -53,7 +53,7 @@ def test_a_mirror_that_does_not_read_is_cut_off(crossing):
     with Scene(crossing, [to("v1", mirrors=[{"service": "stuck:80"}])], servers=("v1", mirror)) as scene:
         assert scene.ask("/", method="POST", body=body).server == "v1"
         assert scene.servers["v1"].last().body == body
-        eventually(lambda: scene.counted("weft_mirrored_requests_total", outcome="cut_off") == 1, within=5)
+        eventually(lambda: scene.counted("weft_mirrored_requests_total", outcome="cut_off") == 1, within=15)
         eventually(lambda: not scene.counted("weft_buffered_bytes"), within=5)
 
 
