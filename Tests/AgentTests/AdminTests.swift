@@ -159,7 +159,7 @@ import Testing
 
         // Scripts depend on these; adding is fine, renaming is not.
         let object = try #require(try JSONSerialization.jsonObject(with: Data(answer.body.utf8)) as? [String: Any])
-        #expect(object.keys.sorted() == ["configuration", "generations", "identities", "isReady", "kubeletCgroup", "nodeName", "notReady", "pods", "policies", "processes", "protocols", "services", "time", "verdicts"])
+        #expect(object.keys.sorted() == ["configuration", "generations", "identities", "isReady", "kubeletCgroup", "nodeName", "notReady", "pods", "policies", "processes", "protocols", "routes", "services", "time", "verdicts"])
         func keys(_ value: Any?) -> [String] { ((value as? [Any])?.last as? [String: Any] ?? value as? [String: Any] ?? [:]).keys.sorted() }
         #expect(keys(object["pods"]) == ["addresses", "isStrict", "listeners", "name", "namespace", "namespaceCookie", "olderConnections", "pod", "reason", "state", "uid"])
         #expect(keys(object["processes"]) == ["incarnation", "name", "pid", "restarts", "state"])
