@@ -67,7 +67,7 @@ let package = Package(
         .target(name: "NodeSignals", swiftSettings: house),
 
         // Floor 3: decisions on the way of a request.
-        .target(name: "Routing", dependencies: ["MeshModel"], swiftSettings: hot),
+        .target(name: "Routing", dependencies: ["MeshModel", "Balancing"], swiftSettings: hot),
         .target(name: "Upstream", dependencies: ["EventLoop", "ControlChannel"], swiftSettings: hot),
         .target(
             name: "Discovery",
@@ -145,7 +145,7 @@ let package = Package(
         .testTarget(name: "MeshModelTests", dependencies: ["MeshModel"]),
         .testTarget(name: "TelemetryTests", dependencies: ["Telemetry", "CLinux"]),
         .testTarget(name: "BalancingTests", dependencies: ["Balancing"]),
-        .testTarget(name: "RoutingTests", dependencies: ["Routing", "MeshModel"]),
+        .testTarget(name: "RoutingTests", dependencies: ["Routing", "MeshModel", "Balancing"]),
         .testTarget(name: "EventLoopTests", dependencies: ["EventLoop"]),
         .testTarget(name: "UpstreamTests", dependencies: ["Upstream", "EventLoop", "ControlChannel"]),
         .testTarget(name: "ProxyTests", dependencies: ["Proxy", "Routing", "ControlChannel", "COpenSSL", "MutualTLS", "Upstream", "HTTPCodec", "MeshModel", "Telemetry", "EventLoop", "Bytes"]),
