@@ -72,6 +72,9 @@ public struct PortView: @unchecked Sendable {
     @inlinable public var firstTierCount: Int { Int(record.pointee.firstTierCount) }
     /// Next come so many of the second tier; the other ready ones are of the third.
     @inlinable public var secondTierCount: Int { Int(record.pointee.secondTierCount) }
+    /// Endpoints and ports of the whole shard.
+    @inlinable public var shardEndpointCount: Int { Int(shard.header.pointee.c.count) }
+    @inlinable public var shardPortCount: Int { Int(shard.header.pointee.b.count) }
     /// Its place among all ports of the shard.
     @inlinable public var placeInShard: Int { record - shard.records(shard.header.pointee.b, of: PortRecord.self) }
     /// The number, within the shard, of this port's first endpoint.
@@ -125,6 +128,8 @@ extension ShardView {
     public var serviceCount: Int { header.pointee.family == ShardFamily.services.rawValue ? Int(header.pointee.a.count) : 0 }
     /// Endpoints in this shard; 0 in a shard of another family.
     public var endpointCount: Int { header.pointee.family == ShardFamily.services.rawValue ? Int(header.pointee.c.count) : 0 }
+    /// Ports of all services in this shard; 0 in a shard of another family.
+    public var portCount: Int { header.pointee.family == ShardFamily.services.rawValue ? Int(header.pointee.b.count) : 0 }
 
     /// The service at a place in 0 ..< `serviceCount`, in the writer's order.
     public func service(at place: Int) -> ServiceView {

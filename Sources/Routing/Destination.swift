@@ -1,3 +1,4 @@
+import Balancing
 import MeshModel
 
 /// Where a connection or request goes. Valid until the worker enters its next epoch: use it within the turn of the loop,
@@ -47,5 +48,19 @@ public struct ServiceDestination: @unchecked Sendable {
     @inlinable
     public func state(at place: Int) -> EndpointState {
         EndpointState(line: statesBase + Int(slot(at: place)) * EndpointState.strideBytes)
+    }
+
+    /// What all workers share about the port itself.
+    @inlinable
+    public var portState: PortState {
+        let slot = slots.unsafelyUnwrapped[port.shardEndpointCount + port.placeInShard]
+        return PortState(line: statesBase + Int(slot) * EndpointState.strideBytes)
+    }
+
+    /// Which endpoint a hash belongs to; nil where requests are not hashed.
+    @inlinable
+    public var hashTable: HashTable.View? {
+        let tables = UnsafeRawPointer(slots.unsafelyUnwrapped) + ShardSlots.hashTablesOffset(endpoints: port.shardEndpointCount, ports: port.shardPortCount)
+        return tables.assumingMemoryBound(to: UnsafePointer<HashTable.View>?.self)[port.placeInShard]?.pointee
     }
 }

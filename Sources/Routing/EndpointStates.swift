@@ -1,43 +1,9 @@
+import Balancing
 import Glibc
 import MeshModel
 import Synchronization
 
-/// What is exact over all workers about one endpoint: a cache line of atomics.
-///
-/// Workers hold the pointer-sized value; the line stays where it is for the life of the process. An endpoint's line is
-/// reused for another endpoint only after every worker has left the tables that named it *and* no request is in flight.
-/// `@unchecked Sendable`: a pointer, but all that lies behind it is atomic.
-public struct EndpointState: @unchecked Sendable {
-    /// 64 bytes, so that two endpoints never share a line: a shared one costs each worker the other's writes.
-    @usableFromInline static let strideBytes = 64
-
-    @usableFromInline let line: UnsafeMutableRawPointer
-
-    @inlinable
-    init(line: UnsafeMutableRawPointer) { self.line = line }
-
-    /// Bytes 0..3. The other 60 belong to what later counts per endpoint: consecutive failures, ejection, latency.
-    @inlinable
-    var inFlightCounter: UnsafeMutablePointer<Atomic<UInt32>> { line.assumingMemoryBound(to: Atomic<UInt32>.self) }
-
-    /// Requests (or opaque connections) that all workers together have on the endpoint now.
-    @inlinable
-    public var inFlight: UInt32 { inFlightCounter.pointee.load(ordering: .relaxed) }
-
-    /// A request goes to the endpoint. Owed: one `finish()`, also after a failure.
-    @inlinable
-    public func begin() { inFlightCounter.pointee.wrappingAdd(1, ordering: .relaxed) }
-
-    /// The request has its answer, or has failed.
-    @inlinable
-    public func finish() {
-        // Release: whatever the request did with this line is done before the line may be given to another endpoint.
-        let before = inFlightCounter.pointee.wrappingSubtract(1, ordering: .releasing).oldValue
-        precondition(before > 0, "finished a request that was never begun")
-    }
-}
-
-/// The process-wide slab of endpoint states. Slots are handed out and taken back by the control thread only.
+/// The process-wide slab of the states of endpoints and of service ports. Slots are handed out and taken back by the control thread only.
 ///
 /// The slab is a reservation of address space (`Limits.endpointsMax` lines, 64 MiB); pages exist once touched, so
 /// 10,000 endpoints occupy 640 KB. `@unchecked Sendable`: workers read `base`, which is constant; the rest is the control thread's.
@@ -53,6 +19,12 @@ public final class EndpointStates: @unchecked Sendable {
     private var owners: [UInt32] = []
     /// Named by no table any more, but requests are still in flight.
     private var draining: [UInt32] = []
+    /// Per slot: the bucket of the shards that name it. A failure is traced back by it.
+    private let buckets: UnsafeMutablePointer<UInt8>
+    /// Two sets of buckets in a cache line each: those with failures since somebody looked, and those to look at now.
+    private let marks: UnsafeMutableRawPointer
+    /// Endpoints that warm up, as far as the control thread knows; see `EndpointJudge`.
+    public var warming: [UInt32] = []
 
     /// - Parameter capacity: endpoints at one time.
     public init(capacity: Int = Limits.endpointsMax) {
@@ -61,21 +33,75 @@ public final class EndpointStates: @unchecked Sendable {
         let start = mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
         precondition(start != MAP_FAILED, "address space for endpoint states")
         base = start!
+        let bytes = mmap(nil, capacity, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+        precondition(bytes != MAP_FAILED, "address space for the buckets of endpoint states")
+        buckets = bytes!.assumingMemoryBound(to: UInt8.self)
+        marks = .allocate(byteCount: 2 * EndpointState.strideBytes, alignment: EndpointState.strideBytes)
+        marks.initializeMemory(as: UInt8.self, repeating: 0, count: 2 * EndpointState.strideBytes)
     }
 
-    deinit { munmap(base, capacity * EndpointState.strideBytes) }
+    deinit {
+        munmap(base, capacity * EndpointState.strideBytes)
+        munmap(buckets, capacity)
+        marks.deallocate()
+    }
 
     /// The state of a slot that a current table names.
     @inlinable
     public func state(_ slot: UInt32) -> EndpointState { EndpointState(line: base + Int(slot) * EndpointState.strideBytes) }
 
-    /// Slots that are named by tables or still have requests.
-    public var slotsInUse: Int { frontier - free.count }
+    // MARK: A worker's side
+
+    /// A request to the endpoint has failed by the endpoint's fault. True when it has failed so often in a row that it should be judged at once.
+    public func failed(_ slot: UInt32) -> Bool {
+        let state = state(slot)
+        let inARow = state.countFailure()
+        let bucket = Int(buckets[Int(slot)])
+        mark(bucket, in: 0)
+        let most = UInt32(state.consecutiveFailuresMax)
+        // Every so many times, not once: what could not be ejected now may be later.
+        guard most > 0, inARow % most == 0 else { return false }
+        mark(bucket, in: 1)
+        return true
+    }
+
+    /// Looked at before it is written: while a service fails, all workers come here.
+    private func mark(_ bucket: Int, in set: Int) {
+        let word = marked(bucket / 64, in: set)
+        let bit: UInt64 = 1 << UInt64(bucket % 64)
+        if word.pointee.load(ordering: .relaxed) & bit == 0 { word.pointee.bitwiseOr(bit, ordering: .releasing) }
+    }
+
+    private func marked(_ word: Int, in set: Int) -> UnsafeMutablePointer<Atomic<UInt64>> {
+        (marks + set * EndpointState.strideBytes + word * 8).assumingMemoryBound(to: Atomic<UInt64>.self)
+    }
 
     // MARK: The control thread's side
 
+    /// Buckets with failures since the last call.
+    public func takeFailed() -> [Int] { take(0) }
+
+    /// Buckets with an endpoint that has failed too often in a row since the last call.
+    public func takeUrgent() -> [Int] { take(1) }
+
+    private func take(_ set: Int) -> [Int] {
+        var result: [Int] = []
+        for word in 0..<Limits.bucketsPerFamily / 64 {
+            guard marked(word, in: set).pointee.load(ordering: .relaxed) != 0 else { continue }
+            var bits = marked(word, in: set).pointee.exchange(0, ordering: .acquiring)
+            while bits != 0 {
+                result.append(word * 64 + bits.trailingZeroBitCount)
+                bits &= bits - 1
+            }
+        }
+        return result
+    }
+
+    /// Slots that are named by tables or still have requests.
+    public var slotsInUse: Int { frontier - free.count }
+
     /// A zeroed slot with one owner; `nil` when all are in use.
-    func claim() -> UInt32? {
+    func claim(bucket: UInt16) -> UInt32? {
         let slot: UInt32
         if let recycled = free.popLast() {
             slot = recycled
@@ -87,6 +113,7 @@ public final class EndpointStates: @unchecked Sendable {
             frontier += 1
             owners.append(1)
         }
+        buckets[Int(slot)] = UInt8(truncatingIfNeeded: bucket)
         return slot
     }
 
@@ -101,7 +128,7 @@ public final class EndpointStates: @unchecked Sendable {
     /// Frees the slots that nobody names and nobody uses. No table names them, so their in-flight counts only fall.
     func sweep() {
         draining.removeAll { slot in
-            guard state(slot).inFlightCounter.pointee.load(ordering: .acquiring) == 0 else { return false }
+            guard state(slot).isUnused else { return false }
             free.append(slot)
             return true
         }

@@ -67,11 +67,12 @@ public struct TablesBuilder {
     public mutating func refuse(_ id: ShardID) { staged[id] = .refused }
 
     /// Everything staged takes effect at once. When it throws, the previous tables stay and the staged shards wait.
-    public mutating func commit(generation: UInt64) throws(RoutingFault) -> Tables {
+    /// - Parameter milliseconds: the time, of any beginning: new endpoints may warm up from then on.
+    public mutating func commit(generation: UInt64, at milliseconds: UInt32 = 0) throws(RoutingFault) -> Tables {
         var next = shards
         for (id, change) in staged {
             switch change {
-            case .shard(let memory): next[id.ordinal] = try ShardSlots(memory, after: shards[id.ordinal], states: states)
+            case .shard(let memory): next[id.ordinal] = try ShardSlots(memory, after: shards[id.ordinal], states: states, milliseconds: milliseconds)
             case .empty: next[id.ordinal] = nil
             case .refused: throw .incomplete(missing: id)
             }

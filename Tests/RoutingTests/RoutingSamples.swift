@@ -9,7 +9,7 @@ struct RoutingSample {
     let states: EndpointStates
     private var kept: [Tables] = []
 
-    init(states: EndpointStates = EndpointStates(capacity: 4_096)) {
+    init(states: EndpointStates = EndpointStates(capacity: 16_384)) {
         self.states = states
         builder = TablesBuilder(states: states)
     }

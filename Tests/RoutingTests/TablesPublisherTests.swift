@@ -79,7 +79,7 @@ import Testing
         for reader in readers { reader.stop() }
         for reader in readers { #expect(reader.faults == 0 && reader.lookups > 0) }
         publisher.reclaim()
-        #expect(publisher.retiredCount == 0 && sample.states.slotsInUse == 3)
+        #expect(publisher.retiredCount == 0 && sample.states.slotsInUse == 6)
     }
 }
 
