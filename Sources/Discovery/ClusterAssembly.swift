@@ -189,9 +189,19 @@ struct ClusterAssembly {
                         member.podName.flatMap { podUIDs["\(namespace)/\($0)"] } ?? addressUIDs[member.address]
                     })
             }
-            result.append(Service(namespace: namespace, name: name, addresses: addresses, isHeadless: service.isHeadless, ports: ports))
+            var policy = TrafficPolicy.default
+            policy.locality = Self.locality(of: service, ports)
+            result.append(Service(namespace: namespace, name: name, addresses: addresses, isHeadless: service.isHeadless, ports: ports, policy: policy))
         }
         return result
+    }
+
+    /// What the Service says; else, with topology-aware routing (`service.kubernetes.io/topology-mode: Auto`), what the hints say, if there are any.
+    private static func locality(of service: ServiceObject, _ ports: [ServicePort]) -> LocalityPreference {
+        if let distribution = service.trafficDistribution { return distribution.locality }
+        guard service.metadata.annotations["service.kubernetes.io/topology-mode"]?.lowercased() == "auto" else { return .none }
+        let isHinted = ports.contains { port in port.endpoints.contains { !$0.zoneHints.isEmpty } }
+        return isHinted ? .sameZone : .none
     }
 
     /// Endpoints of one port, each address once: slices may overlap for a moment while the cluster rebalances them.
@@ -206,9 +216,11 @@ struct ClusterAssembly {
                 // A terminating endpoint is a last resort while it still serves; after that it is nobody.
                 if member.isTerminating && !member.isServing { continue }
                 let place = Place(address: member.address, port: number)
-                let endpoint = Endpoint(
+                var endpoint = Endpoint(
                     address: member.address, port: number, isReady: member.isReady || allReady, isTerminating: member.isTerminating,
                     zone: member.zone, nodeName: member.nodeName, workloadUID: uid(member))
+                endpoint.zoneHints = member.zoneHints ?? []
+                endpoint.nodeHints = member.nodeHints ?? []
                 if found[place]?.isReady != true { found[place] = endpoint }
             }
         }

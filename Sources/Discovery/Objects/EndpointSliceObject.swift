@@ -25,6 +25,9 @@ struct EndpointSliceObject: Sendable, Hashable, Codable {
         var isTerminating: Bool
         var nodeName: String
         var zone: String
+        /// Zones and nodes whose callers should prefer it (`hints`, KEP-2433, KEP-3015); nil: nobody said.
+        var zoneHints: [String]?
+        var nodeHints: [String]?
         /// Name of the pod behind it, in the slice's namespace.
         var podName: String?
     }
@@ -67,6 +70,11 @@ struct EndpointSliceObject: Sendable, Hashable, Codable {
         }
     }
 
+    private static func hints(_ reader: ObjectReader, _ field: String) -> [String]? {
+        guard let hints = reader.object("hints"), hints.has(field) else { return nil }
+        return hints.objects(field).compactMap { $0.string("name") }
+    }
+
     private static func member(_ reader: ObjectReader, isIPv4: Bool) -> Member? {
         let addresses = reader.strings("addresses")
         // All addresses of one endpoint are the same to callers; the API asks consumers to use the first.
@@ -94,6 +102,8 @@ struct EndpointSliceObject: Sendable, Hashable, Codable {
             isTerminating: conditions?.boolean("terminating") ?? false,
             nodeName: reader.string("nodeName") ?? "",
             zone: reader.string("zone") ?? "",
+            zoneHints: hints(reader, "forZones"),
+            nodeHints: hints(reader, "forNodes"),
             podName: podName)
     }
 }

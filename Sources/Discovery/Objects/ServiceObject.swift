@@ -11,6 +11,8 @@ struct ServiceObject: Sendable, Hashable, Codable {
     var publishesNotReady: Bool
     /// `type: ExternalName` has neither addresses nor endpoints.
     var isExternalName: Bool
+    /// Whose endpoints callers prefer; nil: nobody said.
+    var trafficDistribution: TrafficDistribution?
     var ports: [Port]
 
     struct Port: Sendable, Hashable, Codable {
@@ -27,8 +29,19 @@ struct ServiceObject: Sendable, Hashable, Codable {
         guard let spec = object.requiredObject("spec") else { return }
         isExternalName = spec.choice("type", ServiceType.self) == .externalName
         publishesNotReady = spec.boolean("publishNotReadyAddresses") ?? false
+        trafficDistribution = spec.choice("trafficDistribution", TrafficDistribution.self)
         readAddresses(spec)
         readPorts(spec)
+    }
+
+    /// `spec.trafficDistribution` (KEP-4444, KEP-3015).
+    enum TrafficDistribution: String, Sendable, Codable, CaseIterable {
+        /// The older name of `PreferSameZone`.
+        case preferClose = "PreferClose"
+        case preferSameZone = "PreferSameZone"
+        case preferSameNode = "PreferSameNode"
+
+        var locality: LocalityPreference { self == .preferSameNode ? .sameNode : .sameZone }
     }
 
     private enum ServiceType: String, CaseIterable {
