@@ -63,7 +63,7 @@ extension Worker {
         var decision = rules.judge(caller, port: port)
         var audited = rules.hasAudit ? rules.judge(caller, port: port, withAudit: true) : decision
         if !exchange.pointee.isRelay, decision.needsRequest || audited.needsRequest {
-            guard let bytes = readAccessHead(exchange, message) else { return .ambiguousPath }
+            guard let bytes = readHead(exchange, message) else { return .ambiguousPath }
             decision = judge(rules, caller, port, bytes.head, isInHead: bytes.isInHead, withAudit: false)
             audited = rules.hasAudit ? judge(rules, caller, port, bytes.head, isInHead: bytes.isInHead, withAudit: true) : decision
         }
@@ -85,7 +85,7 @@ extension Worker {
     }
 
     /// The head of the request, in the worker's head where it came as content, else read from the request as it goes out.
-    private mutating func readAccessHead(_ exchange: ExchangePlace, _ message: Message) -> (head: UnsafeRawBufferPointer, isInHead: Bool)? {
+    mutating func readHead(_ exchange: ExchangePlace, _ message: Message) -> (head: UnsafeRawBufferPointer, isInHead: Bool)? {
         switch message {
         case .head, .held: return (takeUp(exchange, message), true)
         case .inHand, .unsent, .replay:

@@ -54,7 +54,11 @@ extension Worker {
         let connection = connections.at(index)
         settlePending(number, exchange, connection)
         exchange.pointee.reach = .connected
-        if !exchange.pointee.account.isBridge { ledger.relayOpened(exchange) }
+        if !exchange.pointee.account.isBridge {
+            judgeReply(exchange)
+            tellProbe(exchange)
+            ledger.relayOpened(exchange)
+        }
         if exchange.pointee.requestBytes > 0 { ledger.relayMoved(exchange, fromDownstream: true, bytes: exchange.pointee.requestBytes) }
         relayHasMoved(exchange)
         let unsent = exchange.pointee.unsent.readable

@@ -78,6 +78,8 @@ struct Connection: ~Copyable {
     var resetsAtEnd = false
     /// A FIN of ours was sent.
     var hasShutDown = false
+    /// Downstream: a health check's question, whose other end is the control thread's.
+    var isProbe = false
     /// Downstream: bytes in `input` have not been looked at since the last request ended.
     var inputIsFresh = false
     var listener = ListenerKind()

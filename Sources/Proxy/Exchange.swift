@@ -9,13 +9,20 @@ import Upstream
 /// The right to count as "in flight" on an endpoint, and the duty to stop counting. Whatever becomes of an exchange, its end settles it.
 struct Lease: ~Copyable {
     let endpoint: EndpointState
+    /// The count of all requests to the same port, where hashing wants to know.
+    let total: EndpointState?
 
-    init(on endpoint: EndpointState) {
+    init(on endpoint: EndpointState, total: EndpointState? = nil) {
         endpoint.begin()
+        total?.begin()
         self.endpoint = endpoint
+        self.total = total
     }
 
-    deinit { endpoint.finish() }
+    deinit {
+        endpoint.finish()
+        total?.finish()
+    }
 }
 
 /// How far one direction of an exchange has come.
@@ -157,6 +164,8 @@ struct Exchange: ~Copyable {
     /// Where the attempt went that failed; the next one goes to another pod.
     var tried: EndpointAddress?
     var lease: Lease?
+    /// Where the service's requests are hashed, this one's hash; every attempt has the same. 0: it has none.
+    var hash: UInt64 = 0
 
     // MARK: Accounts
     /// The request's content type is gRPC's.

@@ -108,6 +108,7 @@ extension Worker {
         if exchange.pointee.account.isBridge { return bridgeFailed(number, exchange, connection, .upstream(failure)) }
         settlePending(number, exchange, connection)
         releaseUpstream(exchange, mayRest: false)
+        judge(exchange, failure)
         exchange.pointee.lease = nil
         ledger.countFailure(failure)
         exchange.pointee.tried = EndpointAddress(address: exchange.pointee.target.address, port: exchange.pointee.target.port)
@@ -181,6 +182,7 @@ extension Worker {
         }
         let verdict = refusal.verdict
         ledger.countRefusal(refusal)
+        judge(exchange, refusal)
         if exchange.pointee.downstreamStream != 0 { return answerStream(number, exchange, connection, refusal, verdict) }
         if exchange.pointee.isRelay || exchange.pointee.replyHasBegun {
             ledger.recordFailure(exchange, status: exchange.pointee.status, verdict.flags, now: now)

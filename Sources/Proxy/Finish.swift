@@ -21,6 +21,7 @@ extension Worker {
         if exchange.pointee.isRelay {
             ledger.relayClosed(exchange, .none, now: now)
         } else {
+            judgeReply(exchange)
             ledger.recordRequest(exchange, of: pods.budgets.base[Int(connection.pointee.pod)].slot, now: now)
         }
         releaseUpstream(exchange, mayRest: exchange.pointee.upstreamKeepsAlive && isInStep)

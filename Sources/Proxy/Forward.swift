@@ -27,6 +27,7 @@ extension Worker {
     mutating func dispatch(_ number: UInt32, _ route: Route, _ message: Message, mayRepeat: Bool = false, mayReuse: Bool = true) {
         let exchange = exchanges.at(number)
         let connection = connections.at(exchange.pointee.downstream)
+        noteHash(exchange, connection, route, message)
         guard aim(exchange, connection, route, mayRepeat: mayRepeat) else {
             exchange.pointee.target.address = connection.pointee.address
             ledger.describe(exchange, connection, route, tables, by: caller(of: connection), from: callerAddress(of: connection, like: connection.pointee.address))

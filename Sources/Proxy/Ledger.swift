@@ -23,6 +23,8 @@ struct ExchangeAccount {
     var wasOpened = false
     /// The far side of a bridge: what passes there is counted on its near side.
     var isBridge = false
+    /// A health check's: it is no request of the pod's.
+    var isProbe = false
 }
 
 /// A label set by the address of its record's first text, which is unique within a generation. Direct-mapped: a collision costs one interning.
@@ -101,6 +103,7 @@ struct Ledger: ~Copyable {
     /// Notes who calls whom, before the attempt goes out; the views end with this turn, the label sets do not.
     func describe(_ exchange: ExchangePlace, _ connection: ConnectionPlace, _ route: Route, _ tables: TablesView, by caller: Caller, from address: IPAddress) {
         let isInbound = connection.pointee.listener.isInbound
+        exchange.pointee.account.isProbe = connection.pointee.isProbe
         exchange.pointee.account.reportsSource = !isInbound && !exchange.pointee.isMirror
         exchange.pointee.account.isSameNode = !isInbound && exchange.pointee.target.source != nil
         exchange.pointee.account.reportsDestination = isInbound || exchange.pointee.account.isSameNode
@@ -150,6 +153,7 @@ struct Ledger: ~Copyable {
     // MARK: Requests
 
     func recordRequest(_ exchange: ExchangePlace, of slot: PodSlot?, now: Nanoseconds) {
+        if exchange.pointee.account.isProbe { return }
         if exchange.pointee.isMirror { return record(exchange, status: exchange.pointee.status, .none, now: now) }
         if let slot { counters.add(.requests, to: slot) }
         if exchange.pointee.account.isSameNode { counters.add(.requestsSameNode) }
@@ -165,6 +169,7 @@ struct Ledger: ~Copyable {
     @inline(__always)
     private func record(_ exchange: ExchangePlace, status: UInt16, _ flags: ResponseFlags, now: Nanoseconds) {
         let account = exchange.pointee.account
+        if account.isProbe { return }
         let duration = now > exchange.pointee.started ? now - exchange.pointee.started : 0
         // A copy is nothing that its caller has asked for; at its destination it is a request like any other.
         if account.reportsSource || !account.reportsDestination && !exchange.pointee.isMirror {
@@ -214,6 +219,7 @@ struct Ledger: ~Copyable {
     }
 
     func relayOpened(_ exchange: ExchangePlace) {
+        if exchange.pointee.account.isProbe { return }
         exchange.pointee.account.wasOpened = true
         if exchange.pointee.account.reportsSource { counters.opened(series(exchange, .source)) }
         if exchange.pointee.account.reportsDestination { counters.opened(series(exchange, .destination)) }
@@ -221,6 +227,7 @@ struct Ledger: ~Copyable {
 
     /// Counted as they pass: an opaque connection may live for days.
     func relayMoved(_ exchange: ExchangePlace, fromDownstream: Bool, bytes: UInt64) {
+        if exchange.pointee.account.isProbe { return }
         if exchange.pointee.account.reportsSource { moved(series(exchange, .source), fromDownstream, bytes) }
         if exchange.pointee.account.reportsDestination { moved(series(exchange, .destination), fromDownstream, bytes) }
     }
@@ -230,6 +237,7 @@ struct Ledger: ~Copyable {
     }
 
     func relayClosed(_ exchange: ExchangePlace, _ flags: ResponseFlags, now: Nanoseconds) {
+        if exchange.pointee.account.isProbe { return }
         if !exchange.pointee.isRelay { return record(exchange, status: exchange.pointee.status, flags, now: now) }    // an upgrade, now over
         if exchange.pointee.account.reportsSource { closed(exchange, .source, flags) }
         if exchange.pointee.account.reportsDestination { closed(exchange, .destination, flags) }

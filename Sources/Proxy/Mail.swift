@@ -18,6 +18,7 @@ extension Worker {
             case .listener(let descriptor, let podNumber, let isInbound, let readsSocketName, let isIPv6):
                 addListener(descriptor, podNumber, ListenerKind(isInbound: isInbound, readsSocketName: readsSocketName, isIPv6: isIPv6))
             case .handedOver(let connection): receive(connection)
+            case .probe(let probe): carry(probe)
             case .tablesPublished: nextHousekeeping = now       // entered at the next turn, which this letter has caused, and then shown
             case .identity(let letter):
                 identities.install(letter)

@@ -66,6 +66,9 @@ public struct ProxyLimits: Sendable {
     /// How often a session looks at what time may have decided. Limits shorter than that make it look more often.
     public var sessionTickMilliseconds = 5_000
 
+    /// How often success rates and latencies of a service's endpoints are compared.
+    public var judgeMilliseconds = 10_000
+
     public init() {}
 
     /// Names of the integers that may be set from outside.
@@ -98,6 +101,7 @@ public struct ProxyLimits: Sendable {
         case "lingerMilliseconds": lingerMilliseconds = value
         case "mirrorsPerPodMax": mirrorsPerPodMax = value
         case "mirrorBytesMax": mirrorBytesMax = value
+        case "judgeMilliseconds": judgeMilliseconds = value
         case "pipesMax": pipesMax = value
         case "pipeBytes": pipeBytes = value
         case "bodyBytesMax":

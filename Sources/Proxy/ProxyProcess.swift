@@ -29,6 +29,9 @@ public struct ProxyProcess: ~Copyable {
     private var shared: WorkerShared
     private var builder: TablesBuilder
     private let publisher: TablesPublisher
+    private let states: EndpointStates
+    private var judge: EndpointJudge
+    private var healthChecks = HealthChecks()
     private var directory: PodDirectory
     private var identities: OwnIdentities
     private var podAddresses: [UInt32: [IPAddress]] = [:]
@@ -71,8 +74,10 @@ public struct ProxyProcess: ~Copyable {
         publisher = TablesPublisher(workers: stockDescriptors.count, states: states)
         builder = TablesBuilder(states: states)
         directory = PodDirectory(region)
+        self.states = states
+        judge = EndpointJudge(intervalMilliseconds: UInt64(limits.judgeMilliseconds), now: monotonicNow() / 1_000_000)
         shared = WorkerShared(
-            publisher: publisher, counters: region, heartbeatArray: hello.heartbeat, workers: stockDescriptors.count,
+            publisher: publisher, states: states, counters: region, heartbeatArray: hello.heartbeat, workers: stockDescriptors.count,
             descriptorLimit: Int(hello.descriptorLimit))
         identities = OwnIdentities()
         close(hello.counters)
@@ -108,12 +113,11 @@ public struct ProxyProcess: ~Copyable {
     /// Serves the control socket until the node ends, or until the workers have drained.
     public mutating func run() throws(ProxyFault) {
         while true {
-            var waiting = pollfd(fd: control.descriptor, events: Int16(POLLIN), revents: 0)
-            // While a generation is on its way to the workers, or old ones wait to be freed, look again soon.
-            let milliseconds: Int32 = unconfirmed != nil ? 1 : isDraining ? 10 : publisher.retiredCount > 0 ? 100 : 1_000
-            poll(&waiting, 1, milliseconds)
-            if waiting.revents != 0 { try receiveAll() }
+            let isCalled = waitForWork()
+            if isCalled { try receiveAll() }
             confirm()
+            judgeEndpoints()
+            checkHealth()
             identities.expire(now: unixSeconds())
             tellIdentities()
             publisher.reclaim()
@@ -121,6 +125,65 @@ public struct ProxyProcess: ~Copyable {
             if shared.finishedWorkers == threads.count { return }
         }
     }
+
+    /// Waits for a message, for the judge's bell, or until there is something to do anyway. True when there is a message.
+    private mutating func waitForWork() -> Bool {
+        let now = monotonicNow() / 1_000_000
+        // While a generation is on its way to the workers, or old ones wait to be freed, look again soon.
+        let milliseconds: UInt64 = unconfirmed != nil ? 1 : isDraining ? 10 : publisher.retiredCount > 0 ? 100 : 1_000
+        let look = min(judge.nextLook(now: now, isWarming: !states.warming.isEmpty), healthChecks.nextLook(now: now))
+        let rest = Int32(truncatingIfNeeded: min(milliseconds, look > now ? look - now : 0))
+        var waiting = ([control.descriptor, shared.judgeBell] + healthChecks.descriptors).map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+        poll(&waiting, nfds_t(waiting.count), rest)
+        if waiting[1].revents != 0 {
+            var count: UInt64 = 0
+            _ = read(shared.judgeBell, &count, 8)
+        }
+        return waiting[0].revents != 0
+    }
+
+    /// Asks endpoints how they are, where somebody wants to know.
+    private mutating func checkHealth() {
+        let now = monotonicNow() / 1_000_000
+        let view = publisher.currentView
+        let mailboxes = shared.mailboxes, pods = podAddresses
+        let findings = healthChecks.look(view, now: now) { pods[$0] != nil } carry: { probe in
+            mailboxes[Int(truncatingIfNeeded: probe.descriptor) % mailboxes.count].post(.probe(probe))
+        }
+        for finding in findings {
+            let rulings = judge.checked(finding.slot, bucket: finding.bucket, isWell: finding.isWell, view, states, now: now)
+            tell(rulings)
+        }
+    }
+
+    /// Who has failed too often gets no requests for a while; whose time is over gets some again.
+    private mutating func judgeEndpoints() {
+        let rulings = judge.look(publisher.currentView, states, now: monotonicNow() / 1_000_000)
+        tell(rulings)
+        shared.counters.control.set(.endpointsEjected, to: UInt64(judge.ejectedCount))
+        shared.counters.control.set(.endpointsUnwell, to: UInt64(judge.unwellCount))
+    }
+
+    /// Every ruling is counted; of those of one moment, a bounded number is told.
+    private func tell(_ rulings: [EndpointJudge.Ruling]) {
+        for (number, ruling) in rulings.enumerated() {
+            if case .ejected(let reason, _) = ruling.kind {
+                shared.counters.control.add(reason == .consecutiveFailures ? .ejectionsFailures : reason == .successRate ? .ejectionsSuccessRate : .ejectionsLatency)
+            }
+            guard number < Self.rulingsToldMax else { continue }
+            let whom = "service=\(ruling.host) port=\(ruling.port) endpoint=\(ruling.endpoint) endpoint_port=\(ruling.endpointPort)"
+            switch ruling.kind {
+            case .ejected(let reason, let milliseconds): say("warning", "endpoint ejected", "reason=\(reason.name) for_ms=\(milliseconds) \(whom)")
+            case .returned: say("info", "endpoint returns", whom)
+            case .unwell: say("warning", "endpoint unwell", whom)
+            case .well: say("info", "endpoint well again", whom)
+            }
+        }
+        if rulings.count > Self.rulingsToldMax { say("warning", "more endpoints were judged", "times=\(rulings.count - Self.rulingsToldMax)") }
+    }
+
+    /// Lines that one look of the judge writes at most.
+    private static let rulingsToldMax = 32
 
     private mutating func receiveAll() throws(ProxyFault) {
         do throws(ControlFault) {
@@ -201,7 +264,7 @@ public struct ProxyProcess: ~Copyable {
         if let fault { return try refuse(generation, fault) }
         let tables: Tables
         do throws(RoutingFault) {
-            tables = try builder.commit(generation: generation)
+            tables = try builder.commit(generation: generation, at: UInt32(truncatingIfNeeded: monotonicNow() / 1_000_000))
         } catch {
             return try refuse(generation, "\(error)")
         }

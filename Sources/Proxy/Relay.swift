@@ -84,6 +84,8 @@ extension Worker {
     /// The upstream of an opaque connection is connected.
     mutating func relayConnected(_ exchange: ExchangePlace, _ upstream: ConnectionPlace) {
         clinux_keep_alive(upstream.pointee.descriptor)
+        judgeReply(exchange)
+        tellProbe(exchange)
         ledger.relayOpened(exchange)
         if exchange.pointee.requestBytes > 0 { ledger.relayMoved(exchange, fromDownstream: true, bytes: exchange.pointee.requestBytes) }
         relayHasMoved(exchange)

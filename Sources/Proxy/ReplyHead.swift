@@ -108,6 +108,7 @@ extension Worker {
         }
         if exchange.pointee.downstreamStream != 0 { return try passHeadToStream(number, bytes, headCount) }
         exchange.pointee.status = UInt16(head.status)
+        heardReply(exchange)
         exchange.pointee.keepsAlive = plan.keepsAlive
         exchange.pointee.upstreamKeepsAlive = head.keepsAlive && head.framing != .untilClose
         exchange.pointee.replyBody = try BodyFlow(head.framing, writesChunks: plan.writesChunks)

@@ -54,6 +54,7 @@ extension Worker {
         let index = exchange.pointee.downstream
         let connection = connections.at(index)
         exchange.pointee.status = UInt16(head.status)
+        heardReply(exchange)
         exchange.pointee.replyPhase = .body
         exchange.pointee.replyHasBegun = true
         exchange.pointee.replyBytes &+= UInt64(head.byteCount)

@@ -1,4 +1,3 @@
-import Balancing
 import Bytes
 import EventLoop
 import Glibc
@@ -65,47 +64,21 @@ extension Worker {
             guard exchange.pointee.attempts == 0 || mayRepeat else { return false }
             let port = wantedPort(exchange, connection)
             exchange.pointee.target = Target(address: connection.pointee.address, port: port)
-            if let behind, let place = behind.port.place(of: connection.pointee.address, port: port) {
+            // A health check is judged by whoever asked.
+            if let behind, !connection.pointee.isProbe, let place = behind.port.place(of: connection.pointee.address, port: port) {
                 exchange.pointee.target.slot = behind.slot(at: place)
                 exchange.pointee.lease = Lease(on: behind.state(at: place))
             }
         case .service(let service):
-            guard let place = stuckPlace(exchange, service) ?? pick(service, like: connection.pointee.address, tried: exchange.pointee.tried, mayRepeat: mayRepeat) else { return false }
+            guard let place = stuckPlace(exchange, service) ?? pick(service, exchange, connection, mayRepeat: mayRepeat) else { return false }
             let endpoint = service.endpoint(at: place)
             exchange.pointee.target = Target(address: endpoint.address, port: endpoint.port)
             exchange.pointee.target.slot = service.slot(at: place)
-            exchange.pointee.lease = Lease(on: service.state(at: place))
+            exchange.pointee.lease = Lease(on: service.state(at: place), total: exchange.pointee.hash == 0 ? nil : service.portState.requests)
         }
         chooseNamespace(exchange, connection)
         chooseWire(exchange, connection)
         return true
-    }
-
-    /// The place of the endpoint to use. Endpoints of the family that the client asked in come first: an application may listen in one only.
-    private mutating func pick(_ service: ServiceDestination, like model: IPAddress, tried: EndpointAddress?, mayRepeat: Bool) -> Int? {
-        let part = familyPart(service, isIPv4: model.isIPv4)
-        let first = part.lowerBound
-        guard let tried else {
-            return PowerOfTwoChoices.pick(among: part.count, using: &random, load: { service.state(at: first + $0).inFlight }).map { first + $0 }
-        }
-        let tables = tables
-        let other = PowerOfTwoChoices.pick(
-            among: part.count, using: &random, isExcluded: { Self.isSamePod(service.endpoint(at: first + $0), tried, tables) },
-            load: { service.state(at: first + $0).inFlight })
-        if let other { return first + other }
-        return mayRepeat && !part.isEmpty ? first : nil
-    }
-
-    /// The ready endpoints of one family; all of them when there are none of it. They are sorted by address, IPv4 (mapped) before IPv6.
-    private func familyPart(_ service: ServiceDestination, isIPv4: Bool) -> Range<Int> {
-        let count = service.readyCount
-        guard count > 1, service.endpoint(at: 0).address.isIPv4 != service.endpoint(at: count - 1).address.isIPv4 else { return 0..<count }
-        var low = 0, high = count - 1
-        while low < high {
-            let middle = (low + high) / 2
-            if service.endpoint(at: middle).address.isIPv4 == service.endpoint(at: 0).address.isIPv4 { low = middle + 1 } else { high = middle }
-        }
-        return service.endpoint(at: 0).address.isIPv4 == isIPv4 ? 0..<low : low..<count
     }
 
     /// The endpoint tried, or the same pod by its other address: when one refuses, so will the other.

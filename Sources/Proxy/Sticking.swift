@@ -57,7 +57,8 @@ extension Worker {
     /// The place of the endpoint that the exchange's session is with; nil: it has none, or it is not ready any more, or was tried.
     func stuckPlace(_ exchange: ExchangePlace, _ service: ServiceDestination) -> Int? {
         guard let endpoint = exchange.pointee.sticksTo, exchange.pointee.tried == nil,
-            let place = service.port.place(of: endpoint.address, port: endpoint.port), place < service.readyCount
+            let place = service.port.place(of: endpoint.address, port: endpoint.port), place < service.readyCount,
+            !service.state(at: place).load.isAvoided
         else { return nil }
         return place
     }

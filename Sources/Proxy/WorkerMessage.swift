@@ -22,6 +22,7 @@ enum WorkerMessage: Sendable {
     /// New tables are current: go and enter them, even if idle.
     case tablesPublished
     case identity(IdentityLetter)
+    case probe(HealthProbe)
     /// Counted once for this worker.
     case revocations(RevocationList)
     /// Peers are judged by other roots now; the identities' letters follow.

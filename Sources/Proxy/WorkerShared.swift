@@ -1,3 +1,4 @@
+import CLinux
 import EventLoop
 import Glibc
 import Routing
@@ -11,6 +12,9 @@ final class WorkerShared: @unchecked Sendable {
     let counters: CountersRegion
     let heartbeatArray: Int32
     let serverFirst = ServerFirstMemory()
+    let states: EndpointStates
+    /// Readable when an endpoint should be judged at once; an eventfd.
+    let judgeBell: Int32
     /// One per worker.
     let accessNotes: [AccessNotes]
     let connectionsPerWorkerMax: Int
@@ -22,9 +26,12 @@ final class WorkerShared: @unchecked Sendable {
     /// Descriptors kept for listeners, stock, mailboxes and control sockets.
     static let descriptorReserve = 1_024
 
-    init(publisher: TablesPublisher, counters: CountersRegion, heartbeatArray: Int32, workers: Int, descriptorLimit: Int) {
+    init(publisher: TablesPublisher, states: EndpointStates, counters: CountersRegion, heartbeatArray: Int32, workers: Int, descriptorLimit: Int) {
         self.publisher = publisher
+        self.states = states
         self.counters = counters
+        judgeBell = eventfd(0, Int32(EFD_NONBLOCK | EFD_CLOEXEC))
+        precondition(judgeBell >= 0, "no descriptor for the judge's bell")
         self.heartbeatArray = heartbeatArray
         accessNotes = (0..<workers).map { _ in AccessNotes() }
         mailboxes = (0..<workers).map { _ in Mailbox<WorkerMessage>() }
@@ -76,5 +83,15 @@ final class WorkerShared: @unchecked Sendable {
     /// Workers that have drained and ended.
     var finishedWorkers: Int { finished.load(ordering: .acquiring) }
 
-    deinit { loads.deallocate() }
+    /// An endpoint has failed by its own fault; where that was once too often, the control thread looks now.
+    func endpointFailed(_ slot: UInt32) {
+        guard states.failed(slot) else { return }
+        var one: UInt64 = 1
+        _ = write(judgeBell, &one, 8)
+    }
+
+    deinit {
+        loads.deallocate()
+        close(judgeBell)
+    }
 }

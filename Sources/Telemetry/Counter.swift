@@ -68,6 +68,9 @@ public enum Counter: UInt16, Sendable, CaseIterable {
     case upstreamRetiredIdle, upstreamRetiredClosed, upstreamRetiredPodGone
     case upstreamsIdle
     case stockWanted, stockTaken, stockRefused, stockSockets
+    // How endpoints were judged
+    case ejectionsFailures, ejectionsSuccessRate, ejectionsLatency
+    case endpointsEjected, endpointsUnwell
     // Requests
     case requestsSameNode
     case retriesConnect, retriesReusedConnection
@@ -310,6 +313,13 @@ public enum Counter: UInt16, Sendable, CaseIterable {
             .init(name: "weft_stock_sockets_refused_total", help: "Sockets that the node process could not make.")
         case .stockSockets:
             .init(name: "weft_stock_sockets", help: "Unused sockets in stock now.", kind: .gauge)
+        case .ejectionsFailures: .ejection("consecutive_failures")
+        case .ejectionsSuccessRate: .ejection("success_rate")
+        case .ejectionsLatency: .ejection("latency")
+        case .endpointsEjected:
+            .init(name: "weft_endpoints_ejected", help: "Endpoints that get no requests now because requests to them failed.", kind: .gauge)
+        case .endpointsUnwell:
+            .init(name: "weft_endpoints_unwell", help: "Endpoints that get no requests now because of their health checks.", kind: .gauge)
         case .requestsSameNode:
             .init(name: "weft_requests_same_node_total", help: "Requests carried straight to a pod of the same node.")
         case .retriesConnect: .retry("connect_failed")
@@ -476,6 +486,9 @@ extension Counter.Definition {
     }
     fileprivate static func upstreamRetired(_ reason: StaticString) -> Self {
         family("weft_upstream_retirements_total", "Upstream connections taken out of their pool.", "reason", reason)
+    }
+    fileprivate static func ejection(_ reason: StaticString) -> Self {
+        family("weft_endpoint_ejections_total", "Endpoints that got no requests for a while because requests to them failed.", "reason", reason)
     }
     fileprivate static func retry(_ reason: StaticString) -> Self {
         family("weft_retries_total", "Requests tried a second time.", "reason", reason)
