@@ -20,8 +20,8 @@ def cluster_addresses(number):
     return f"10.96.0.{number}", f"fd96::{number:x}"
 
 
-def service(name, namespace, number, pods, ports, headless=False):
-    """A Service and its EndpointSlices (one per family). `ports` are dicts: name, port, targetPort, appProtocol."""
+def service(name, namespace, number, pods, ports, headless=False, spec=None):
+    """A Service and its EndpointSlices (one per family). `ports` are dicts: name, port, targetPort, appProtocol; `spec` has more fields of the Service."""
     v4, v6 = cluster_addresses(number)
     addresses = ["None"] if headless else [v4, v6]
     spec_ports = [_without_none({
@@ -30,7 +30,7 @@ def service(name, namespace, number, pods, ports, headless=False):
     objects = [{
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": namespace},
         "spec": {"clusterIP": addresses[0], "clusterIPs": addresses, "ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "RequireDualStack",
-                 "selector": {"app": name}, "ports": spec_ports},
+                 "selector": {"app": name}, "ports": spec_ports, **(spec or {})},
     }]
     for family, attribute in (("IPv4", "ip"), ("IPv6", "ip6")):
         objects.append({
@@ -46,7 +46,7 @@ def service(name, namespace, number, pods, ports, headless=False):
 def endpoint(pod, address):
     """One endpoint of a slice."""
     return {
-        "addresses": [address], "conditions": {"ready": pod.ready, "serving": pod.ready, "terminating": False}, "nodeName": pod.node.name,
+        "addresses": [address], "conditions": {"ready": pod.ready and not pod.terminating, "serving": pod.ready, "terminating": pod.terminating}, "nodeName": pod.node.name,
         "zone": f"zone-{pod.node.index}", "targetRef": {"kind": "Pod", "name": pod.name, "namespace": pod.namespace, "uid": f"{pod.mesh.name}-{pod.name}"},
     }
 

@@ -162,7 +162,7 @@ class Pod(Place):
         self.labels = {"app": name, "version": "v1", **(labels or {})}
         self.annotations = dict(annotations or {})
         self.ip, self.ip6 = addresses or (f"10.77.{node.index}.{index}", f"fd77:{node.index}::{index:x}")
-        self.ready = True
+        self.ready, self.terminating = True, False
         #: As in the pod's spec: ports, probes.
         self.containers = []
 

@@ -135,12 +135,12 @@ class Mesh:
         """Declares (or changes) a namespace: meshed, failure, mtls."""
         self.namespaces[name] = manifests.namespace(name, **options)
 
-    def service(self, name, pods, ports, namespace="shop", headless=False):
-        """Declares a Service over `pods`; returns its cluster addresses (v4, v6)."""
+    def service(self, name, pods, ports, namespace="shop", headless=False, spec=None):
+        """Declares a Service over `pods`, with more fields of its spec; returns its cluster addresses (v4, v6)."""
         number = len(self.services) + 10
         if (namespace, name) in self.services:
             number = self.services[namespace, name]["number"]
-        self.services[namespace, name] = {"number": number, "pods": list(pods), "ports": ports, "headless": headless}
+        self.services[namespace, name] = {"number": number, "pods": list(pods), "ports": ports, "headless": headless, "spec": spec}
         return manifests.cluster_addresses(number)
 
     def objects(self):
