@@ -16,8 +16,8 @@ def main(port, name):
     """Serves until told to end."""
     ends_at = None
     leaves, wakes = socket.socketpair()
-    signal.set_wakeup_fd(wakes.fileno())
     wakes.setblocking(False)
+    signal.set_wakeup_fd(wakes.fileno())
     signal.signal(signal.SIGTERM, lambda *_: None)
     listener = socket.socket(socket.AF_INET6)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
