@@ -14,6 +14,7 @@ struct ClusterAssembly {
     private var policies: [(AccessPolicyObject, HeldObject)] = []
     private var routes: [(RouteObject, HeldObject)] = []
     private var grants: [ReferenceGrantObject] = []
+    private var trafficPolicies: [(TrafficPolicyObject, HeldObject)] = []
     private var slices: [ObjectKey: [EndpointSliceObject]] = [:]
 
     static func view(of held: [ObjectKey: HeldObject], nodeName: String, trustDomain: String) -> ClusterView {
@@ -34,6 +35,7 @@ struct ClusterAssembly {
             case .accessPolicy(let object): policies.append((object, entry))
             case .route(let object): routes.append((object, entry))
             case .referenceGrant(let object): grants.append(object)
+            case .trafficPolicy(let object): trafficPolicies.append((object, entry))
             case .endpointSlice(let object):
                 slices[ObjectKey(kind: .service, namespace: object.metadata.namespace, name: object.serviceName), default: []].append(object)
             }
@@ -42,7 +44,9 @@ struct ClusterAssembly {
 
     private mutating func view() -> ClusterView {
         let workloads = workloads()
-        let services = meshServices(workloads)
+        var services = meshServices(workloads)
+        var traffic = TrafficAssembly(trafficPolicies, routes: routes.map(\.0))
+        traffic.apply(to: &services)
         let access = accessBook(workloads, services)
         var routing = RouteAssembly(
             routes, grants: grants, services: services,
@@ -54,9 +58,9 @@ struct ClusterAssembly {
             services: services,
             namespaces: namespaces.values.map(settings).sorted { $0.name < $1.name },
             access: access.isEmpty ? [] : workloads.filter { $0.nodeName == nodeName && $0.isMeshed }.map(access.access),
-            routes: routing.serviceRoutes())
+            routes: TrafficAssembly.routes(routing.serviceRoutes(), withSessionsOf: services))
         return ClusterView(
-            state: state, access: access, routes: routeStatuses, pods: nodePods(workloads), faults: faults + routing.faults, notes: notes + routing.notes)
+            state: state, access: access, routes: routeStatuses, pods: nodePods(workloads), faults: faults + traffic.faults + routing.faults, notes: notes + routing.notes)
     }
 
     private func settings(_ namespace: NamespaceObject) -> NamespaceSettings {

@@ -8,6 +8,7 @@ enum ClusterObject: Sendable, Hashable, Codable {
     case accessPolicy(AccessPolicyObject)
     case route(RouteObject)
     case referenceGrant(ReferenceGrantObject)
+    case trafficPolicy(TrafficPolicyObject)
 
     init(_ kind: ObjectKind, _ metadata: ObjectMetadata, reading object: ObjectReader) {
         self =
@@ -20,6 +21,8 @@ enum ClusterObject: Sendable, Hashable, Codable {
             case .accessPolicy: .accessPolicy(AccessPolicyObject(metadata, reading: object))
             case .httpRoute, .grpcRoute: .route(RouteObject(kind, metadata, reading: object))
             case .referenceGrant: .referenceGrant(ReferenceGrantObject(metadata, reading: object))
+            case .meshPolicy: .trafficPolicy(TrafficPolicyObject(meshPolicy: metadata, reading: object))
+            case .backendTrafficPolicy: .trafficPolicy(TrafficPolicyObject(backendTrafficPolicy: metadata, reading: object))
             }
     }
 
@@ -28,7 +31,7 @@ enum ClusterObject: Sendable, Hashable, Codable {
         switch self {
         // What a Gateway makes of a route is the Gateway's to tell.
         case .route(let route): !route.isForServices ? [] : route.problems.map { $0.fault.with(route.isRejected ? .leftOut : .restInForce) }
-        case .namespace, .node, .service, .endpointSlice, .pod, .accessPolicy, .referenceGrant: []
+        case .namespace, .node, .service, .endpointSlice, .pod, .accessPolicy, .referenceGrant, .trafficPolicy: []
         }
     }
 }

@@ -35,6 +35,10 @@ public enum ShardHash {
     @inlinable
     public static func of(path: UnsafeRawBufferPointer, isPrefix: Bool) -> UInt64 { folded(path) ^ (isPrefix ? 1 : 0) }
 
+    /// A text's, without regard to case.
+    @inlinable
+    public static func of(text: UnsafeRawBufferPointer) -> UInt64 { folded(text) }
+
     /// Hash of ASCII text without regard to case.
     @inlinable
     static func folded(_ text: UnsafeRawBufferPointer) -> UInt64 {

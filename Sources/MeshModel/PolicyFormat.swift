@@ -20,9 +20,6 @@ struct PolicyRecord {
     @usableFromInline var hashName = StringReference()
     @usableFromInline var fallbackText = StringReference()
     @usableFromInline var fallbackName = StringReference()
-    @usableFromInline var sessionName = StringReference()
-    @usableFromInline var sessionAbsoluteSeconds: UInt32 = 0
-    @usableFromInline var sessionIdleSeconds: UInt32 = 0
     @usableFromInline var rateLimitCount: UInt32 = 0
     @usableFromInline var faultCount: UInt32 = 0
     @usableFromInline var conditionCount: UInt32 = 0
@@ -49,7 +46,7 @@ struct PolicyRecord {
     @usableFromInline var zero: UInt8 = 0
     @usableFromInline var zero2: UInt16 = 0
 
-    @usableFromInline static let hasRetry: UInt8 = 1, adaptsConcurrency: UInt8 = 2, sessionUsesCookie: UInt8 = 4, sessionIsPermanent: UInt8 = 8
+    @usableFromInline static let hasRetry: UInt8 = 1
 
     @inlinable init() {}
 }
@@ -151,7 +148,6 @@ extension ShardCompiler {
         record.connectionsMax = policy.connectionsMax
         record.pendingRequestsMax = policy.pendingRequestsMax
         record.requestsInFlightMax = policy.requestsInFlightMax
-        if policy.adaptsConcurrency { record.flags |= PolicyRecord.adaptsConcurrency }
         record.consecutiveFailures = policy.consecutiveFailures
         record.successRateDeviationHundredths = policy.successRateDeviationHundredths
         record.latencyFactor = policy.latencyFactor
@@ -186,12 +182,6 @@ extension ShardCompiler {
             record.fallbackText = shared(namespace)
         case nil: break
         }
-        guard let session = policy.session else { return }
-        record.sessionName = shared(session.name)
-        record.sessionAbsoluteSeconds = session.absoluteTimeoutSeconds
-        record.sessionIdleSeconds = session.idleTimeoutSeconds
-        if session.usesCookie { record.flags |= PolicyRecord.sessionUsesCookie }
-        if session.isPermanent { record.flags |= PolicyRecord.sessionIsPermanent }
     }
 
     private mutating func match(_ match: TrafficMatch, _ conditions: inout [ConditionRecord]) throws(SnapshotFault) -> MatchRecord {
@@ -199,8 +189,8 @@ extension ShardCompiler {
         var record = MatchRecord(route: shared(match.route), rule: shared(match.rule), method: shared(match.method ?? ""))
         switch match.path {
         case .any: break
-        case .exact(let path): (record.pathKind, record.path) = (1, shared(path))
-        case .prefix(let path): (record.pathKind, record.path) = (2, shared(path))
+        case .exact(let path): (record.pathKind, record.path) = (1, shared(path.normalPath))
+        case .prefix(let path): (record.pathKind, record.path) = (2, shared(path.normalPath))
         case .expression: throw .limit("a traffic policy compares no expressions")
         }
         record.conditions = RecordRange(start: UInt32(conditions.count), count: UInt32(match.headers.count))
@@ -225,7 +215,7 @@ extension ShardView {
         guard block.offset % 8 == 0, header.strings.offset % 8 == 0, Int(block.byteCount) >= size else { throw .outOfBounds(section: 4) }
         let start = Int(header.strings.offset) + Int(block.offset)
         let record = base.load(fromByteOffset: start, as: PolicyRecord.self)
-        for text in [record.healthPath, record.hashName, record.fallbackText, record.fallbackName, record.sessionName] { try check(text, header) }
+        for text in [record.healthPath, record.hashName, record.fallbackText, record.fallbackName] { try check(text, header) }
         guard BalancingAlgorithm(rawValue: record.algorithm) != nil, HashKey(rawValue: record.hashKey) != nil,
             LocalityPreference(rawValue: record.locality) != nil, record.healthKind == 0 || HealthCheck.Kind(rawValue: record.healthKind - 1) != nil,
             record.fallbackKind <= 2, record.rateLimitCount <= Limits.rateLimitsPerServiceMax, record.faultCount <= Limits.faultsPerServiceMax,

@@ -28,7 +28,6 @@ public struct PolicyView: @unchecked Sendable {
     @inlinable public var connectionsMax: UInt32 { record?.pointee.connectionsMax ?? PolicyRecord().connectionsMax }
     @inlinable public var pendingRequestsMax: UInt32 { record?.pointee.pendingRequestsMax ?? PolicyRecord().pendingRequestsMax }
     @inlinable public var requestsInFlightMax: UInt32 { record?.pointee.requestsInFlightMax ?? PolicyRecord().requestsInFlightMax }
-    @inlinable public var adaptsConcurrency: Bool { flags & PolicyRecord.adaptsConcurrency != 0 }
 
     // MARK: Ejection
     @inlinable public var consecutiveFailures: UInt16 { record?.pointee.consecutiveFailures ?? PolicyRecord().consecutiveFailures }
@@ -71,6 +70,7 @@ public struct PolicyView: @unchecked Sendable {
     }
 
     // MARK: When nothing healthy is left
+    @inlinable public var hasFallback: Bool { (record?.pointee.fallbackKind ?? 0) != 0 }
     @inlinable public var fallback: FallbackView? {
         guard let record else { return nil }
         switch record.pointee.fallbackKind {
@@ -79,14 +79,6 @@ public struct PolicyView: @unchecked Sendable {
         default: return nil
         }
     }
-
-    // MARK: Sessions
-    /// The cookie or header of a session; empty: there are none.
-    @inlinable public var sessionName: UnsafeRawBufferPointer { text(record?.pointee.sessionName) }
-    @inlinable public var sessionUsesCookie: Bool { flags & PolicyRecord.sessionUsesCookie != 0 }
-    @inlinable public var sessionIsPermanent: Bool { flags & PolicyRecord.sessionIsPermanent != 0 }
-    @inlinable public var sessionAbsoluteSeconds: UInt32 { record?.pointee.sessionAbsoluteSeconds ?? PolicyRecord().sessionAbsoluteSeconds }
-    @inlinable public var sessionIdleSeconds: UInt32 { record?.pointee.sessionIdleSeconds ?? PolicyRecord().sessionIdleSeconds }
 
     // MARK: Parts
 

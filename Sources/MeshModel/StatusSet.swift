@@ -6,10 +6,13 @@ public struct StatusSet: Sendable, Equatable {
 
     /// Statuses outside the range are left out: a reply that has one is never sent again.
     public init(_ statuses: [UInt16]) {
-        for status in statuses where Self.range.contains(status) {
-            let bit = Int(status - Self.range.lowerBound)
-            withUnsafeMutableBytes(of: &words) { $0[bit >> 3] |= 1 << UInt8(bit & 7) }
-        }
+        for status in statuses { insert(status) }
+    }
+
+    public mutating func insert(_ status: UInt16) {
+        guard Self.range.contains(status) else { return }
+        let bit = Int(status - Self.range.lowerBound)
+        withUnsafeMutableBytes(of: &words) { $0[bit >> 3] |= 1 << UInt8(bit & 7) }
     }
 
     @usableFromInline static let range: ClosedRange<UInt16> = 400...599

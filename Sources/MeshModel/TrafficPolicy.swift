@@ -1,7 +1,7 @@
 /// What a Service does for those who call it, beyond routing: intent from MeshPolicy, and defaults for who wrote none.
 ///
 /// The defaults are meant to be right for most services; each is measured or taken from what the field has settled on.
-public struct TrafficPolicy: Sendable, Equatable {
+public struct TrafficPolicy: Sendable, Hashable, Codable {
     // MARK: Retries
     /// Retries may make up this share of the requests in flight …
     public var retryBudgetPercent: UInt8 = 20
@@ -14,8 +14,6 @@ public struct TrafficPolicy: Sendable, Equatable {
     public var connectionsMax: UInt32 = 0
     public var pendingRequestsMax: UInt32 = 0
     public var requestsInFlightMax: UInt32 = 0
-    /// The limit of requests in flight is found by their latency (the gradient of the best and the present one), below `requestsInFlightMax` if that is set.
-    public var adaptsConcurrency = false
 
     // MARK: Ejection of endpoints that fail
     /// Failures (5xx, gRPC UNAVAILABLE and the like, broken or refused connections) in a row; 0: never.
@@ -52,6 +50,7 @@ public struct TrafficPolicy: Sendable, Equatable {
     public var fallback: Fallback?
 
     /// Requests of one session go to one endpoint, where no route says it otherwise (GEP-1619 by XBackendTrafficPolicy).
+    /// In the snapshot it is a rule's, as any other session.
     public var session: SessionRule?
 
     public init() {}
@@ -61,7 +60,7 @@ public struct TrafficPolicy: Sendable, Equatable {
 }
 
 /// How one of several endpoints is chosen.
-public enum BalancingAlgorithm: UInt8, Sendable, CaseIterable {
+public enum BalancingAlgorithm: UInt8, Sendable, Codable, CaseIterable {
     /// The one of two random endpoints with fewer requests in flight.
     case leastRequests = 0
     /// The one of two random endpoints whose latency, weighed by its requests in flight, is lower.
@@ -73,7 +72,7 @@ public enum BalancingAlgorithm: UInt8, Sendable, CaseIterable {
 }
 
 /// What of a request is hashed.
-public enum HashKey: UInt8, Sendable, CaseIterable {
+public enum HashKey: UInt8, Sendable, Codable, CaseIterable {
     /// The calling pod's address.
     case source = 0
     case header = 1
@@ -83,7 +82,7 @@ public enum HashKey: UInt8, Sendable, CaseIterable {
 }
 
 /// Which endpoints are preferred (`spec.trafficDistribution` of a Service, topology hints of its slices).
-public enum LocalityPreference: UInt8, Sendable, CaseIterable {
+public enum LocalityPreference: UInt8, Sendable, Codable, CaseIterable {
     case none = 0
     /// `PreferClose`, `PreferSameZone`: the own zone while it has enough healthy endpoints, then others.
     case sameZone = 1
@@ -92,8 +91,8 @@ public enum LocalityPreference: UInt8, Sendable, CaseIterable {
 }
 
 /// How the mesh asks an endpoint whether it is well.
-public struct HealthCheck: Sendable, Equatable {
-    public enum Kind: UInt8, Sendable, CaseIterable {
+public struct HealthCheck: Sendable, Hashable, Codable {
+    public enum Kind: UInt8, Sendable, Codable, CaseIterable {
         /// A connection can be made.
         case tcp = 0
         /// GET of `path` is answered 2xx.
@@ -123,7 +122,7 @@ public struct HealthCheck: Sendable, Equatable {
 }
 
 /// Requests that a limit or a fault is about. All of its parts must hold.
-public struct TrafficMatch: Sendable, Equatable {
+public struct TrafficMatch: Sendable, Hashable, Codable {
     /// `HTTPRoute shop/cart`: those that a rule of this route takes; empty: all that name the Service.
     public var route: String
     /// The rule's name, or its field (`spec.rules[2]`); empty: any of the route's.
@@ -144,9 +143,9 @@ public struct TrafficMatch: Sendable, Equatable {
 }
 
 /// A token bucket: so many requests in an interval, and as many at once as it holds. Exact over the workers of one node.
-public struct RateLimit: Sendable, Equatable {
+public struct RateLimit: Sendable, Hashable, Codable {
     /// Who shares a bucket.
-    public enum Key: UInt8, Sendable, CaseIterable {
+    public enum Key: UInt8, Sendable, Codable, CaseIterable {
         /// All requests.
         case everyone = 0
         /// Those of one calling service account; of one address where nobody is proven.
@@ -178,7 +177,7 @@ public struct RateLimit: Sendable, Equatable {
 }
 
 /// What goes wrong on purpose, for a share of the requests.
-public struct FaultInjection: Sendable, Equatable {
+public struct FaultInjection: Sendable, Hashable, Codable {
     public var delayMilliseconds: UInt32
     /// Of a million requests, those that are delayed.
     public var delayPerMillion: UInt32
@@ -203,7 +202,7 @@ public struct FaultInjection: Sendable, Equatable {
 }
 
 /// What a client gets when no endpoint could be reached.
-public enum Fallback: Sendable, Equatable {
+public enum Fallback: Sendable, Hashable, Codable {
     case reply(status: UInt16, contentType: String, body: String)
     /// The ready endpoints of another Service's port.
     case service(namespace: String, name: String, port: UInt16)

@@ -9,7 +9,7 @@ import Testing
         let written = TrafficPolicy.default
         #expect(policy.isDefault && policy.rateLimitCount == 0 && policy.faultCount == 0 && policy.fallback == nil && policy.healthCheck == nil)
         #expect(policy.retryBudgetPercent == written.retryBudgetPercent && policy.retryBudgetPerSecondMin == written.retryBudgetPerSecondMin)
-        #expect(!policy.hasRetry && policy.retryStatuses.isEmpty && policy.sessionName.isEmpty && !policy.adaptsConcurrency)
+        #expect(!policy.hasRetry && policy.retryStatuses.isEmpty)
         #expect(policy.consecutiveFailures == written.consecutiveFailures && policy.ejectionMilliseconds == written.ejectionMilliseconds)
         #expect(policy.successRateDeviationHundredths == written.successRateDeviationHundredths && policy.latencyFactor == written.latencyFactor)
         #expect(policy.ejectedPercentMax == written.ejectedPercentMax && policy.panicPercent == written.panicPercent)
@@ -35,7 +35,7 @@ import Testing
         let policy = try read(written)
         #expect(policy.retryBudgetPercent == 30 && policy.hasRetry && policy.retryAttempts == 2 && policy.retryBackoffMilliseconds == 25)
         #expect((0...700).filter { policy.retryStatuses.contains(UInt16($0)) } == [400, 429, 500, 503, 599])
-        #expect(policy.retryGRPCStatuses == 1 << 14 | 1 << 8 && policy.adaptsConcurrency)
+        #expect(policy.retryGRPCStatuses == 1 << 14 | 1 << 8)
         #expect(policy.requestsInFlightMax == UInt32(number) && policy.algorithm == written.algorithm)
         #expect(policy.hashKey == .header && string(policy.hashName) == "x-user")
         let check = try #require(policy.healthCheck)
@@ -58,7 +58,6 @@ import Testing
         case .service(let namespace, let name, let port): #expect(number != 6 && string(namespace) == "shop" && string(name) == "spare" && port == 80)
         case nil: Issue.record("no fallback")
         }
-        #expect(string(policy.sessionName) == "session" && policy.sessionUsesCookie && policy.sessionAbsoluteSeconds == 60)
     }
 
     @Test func whatCannotBeKeptIsALimit() {

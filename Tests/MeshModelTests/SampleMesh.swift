@@ -35,7 +35,6 @@ enum SampleMesh {
         policy.retryBudgetPercent = 30
         policy.retry = RetryRule(statuses: [503, 429, 500, 599, 400], grpcStatuses: [14, 8], attempts: 2, backoffMilliseconds: 25)
         policy.requestsInFlightMax = UInt32(number)
-        policy.adaptsConcurrency = true
         policy.algorithm = BalancingAlgorithm.allCases[number % BalancingAlgorithm.allCases.count]
         (policy.hashKey, policy.hashName) = (.header, "x-user")
         policy.healthCheck = HealthCheck(kind: .http, path: "/healthz")
@@ -49,7 +48,6 @@ enum SampleMesh {
             FaultInjection(abortStatus: 503, abortPerMillion: 1, match: TrafficMatch(headers: [.init(name: "x-c", value: "d"), .init(name: "x-e", value: "")])),
         ]
         policy.fallback = number % 2 == 0 ? .reply(status: 200, contentType: "text/plain", body: "later") : .service(namespace: "shop", name: "spare", port: 80)
-        policy.session = SessionRule(usesCookie: true, name: "session", absoluteTimeoutSeconds: 60)
         return policy
     }
 

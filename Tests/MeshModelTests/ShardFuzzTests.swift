@@ -145,7 +145,7 @@ import Testing
     }
 
     private func read(_ policy: PolicyView) -> Int {
-        var sum = touch(policy.hashName) &+ touch(policy.sessionName) &+ Int(policy.algorithm.rawValue) &+ Int(policy.hashKey.rawValue)
+        var sum = touch(policy.hashName) &+ Int(policy.algorithm.rawValue) &+ Int(policy.hashKey.rawValue)
         sum &+= Int(policy.locality.rawValue) &+ Int(policy.requestsInFlightMax)
         if let check = policy.healthCheck { sum &+= touch(check.path) &+ Int(check.kind.rawValue) }
         for place in 0..<policy.rateLimitCount {

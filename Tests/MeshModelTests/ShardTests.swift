@@ -8,7 +8,7 @@ import Testing
     @Test func recordsHaveTheirSizes() {
         #expect(MemoryLayout<ShardHeader>.stride == 128)
         #expect(MemoryLayout<ServiceRecord>.stride == 40)
-        #expect(MemoryLayout<PolicyRecord>.stride == 152)
+        #expect(MemoryLayout<PolicyRecord>.stride == 136)
         #expect(MemoryLayout<MatchRecord>.stride == 48)
         #expect(MemoryLayout<RateLimitRecord>.stride == 88)
         #expect(MemoryLayout<FaultRecord>.stride == 64)

@@ -9,12 +9,15 @@ public enum ObjectKind: String, Sendable, Hashable, Codable, CaseIterable {
     case httpRoute = "HTTPRoute"
     case grpcRoute = "GRPCRoute"
     case referenceGrant = "ReferenceGrant"
+    case meshPolicy = "MeshPolicy"
+    case backendTrafficPolicy = "XBackendTrafficPolicy"
 
     /// The versions of the kind that Weft reads, which say the same; the first is the one to write.
     var apiVersions: [String] {
         switch self {
         case .endpointSlice: ["discovery.k8s.io/v1"]
-        case .accessPolicy: ["weft.mesh/v1alpha1"]
+        case .accessPolicy, .meshPolicy: ["weft.mesh/v1alpha1"]
+        case .backendTrafficPolicy: ["gateway.networking.x-k8s.io/v1alpha1"]
         case .httpRoute: ["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"]
         case .grpcRoute: ["gateway.networking.k8s.io/v1"]
         case .referenceGrant: ["gateway.networking.k8s.io/v1beta1", "gateway.networking.k8s.io/v1"]
