@@ -100,7 +100,8 @@ extension BodyDecoder {
     static func trailerRule(_ id: KnownField) -> TrailerRule {
         switch id {
         case .other, .contentType, .grpcStatus, .grpcMessage, .grpcTimeout, .cookie, .webSocketKey, .webSocketAccept: .forward
-        case .xRequestID, .traceparent, .tracestate, .xForwardedFor, .xForwardedProto, .weftDestination, .forwardedClientCertificate: .drop
+        case .xRequestID, .traceparent, .tracestate, .xForwardedFor, .xForwardedProto, .weftDestination, .forwardedClientCertificate, .weftAttempt,
+            .requestTimeout: .drop
         case .host, .connection, .contentLength, .transferEncoding, .keepAlive, .proxyConnection, .upgrade, .te, .trailer,
             .expect, .http2Settings: .refuse
         }

@@ -37,6 +37,10 @@ public enum KnownField: UInt8, Sendable {
     case weftDestination
     /// `x-forwarded-client-cert` (Envoy's): who called, as far as a proxy has proven it. What came is never believed.
     case forwardedClientCertificate
+    /// One Weft proxy tells another that a request was tried before, or a reply in vain; from anyone else, and to anyone else, it is removed.
+    case weftAttempt
+    /// How long the caller waits; shortened at each hop.
+    case requestTimeout
 }
 
 /// One field line: two runs of bytes, and what the parser found out about them.
@@ -78,13 +82,15 @@ func identify(_ name: UnsafeRawPointer, _ count: Int) -> KnownField {
             : tokenEquals(name, 12, "x-request-id") ? .xRequestID
             : tokenEquals(name, 12, "grpc-timeout") ? .grpcTimeout : tokenEquals(name, 12, "grpc-message") ? .grpcMessage : .other
     case 14:
-        tokenEquals(name, 14, "content-length") ? .contentLength : tokenEquals(name, 14, "http2-settings") ? .http2Settings : .other
+        tokenEquals(name, 14, "content-length") ? .contentLength : tokenEquals(name, 14, "http2-settings") ? .http2Settings
+            : tokenEquals(name, 14, "x-weft-attempt") ? .weftAttempt : .other
     case 15: tokenEquals(name, 15, "x-forwarded-for") ? .xForwardedFor : .other
     case 16: tokenEquals(name, 16, "proxy-connection") ? .proxyConnection : .other
     case 17:
         tokenEquals(name, 17, "transfer-encoding") ? .transferEncoding
             : tokenEquals(name, 17, "x-forwarded-proto") ? .xForwardedProto
-            : tokenEquals(name, 17, "sec-websocket-key") ? .webSocketKey : .other
+            : tokenEquals(name, 17, "sec-websocket-key") ? .webSocketKey
+            : tokenEquals(name, 17, "x-request-timeout") ? .requestTimeout : .other
     case 18: tokenEquals(name, 18, "x-weft-destination") ? .weftDestination : .other
     case 20: tokenEquals(name, 20, "sec-websocket-accept") ? .webSocketAccept : .other
     case 23: tokenEquals(name, 23, "x-forwarded-client-cert") ? .forwardedClientCertificate : .other

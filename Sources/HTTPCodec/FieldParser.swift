@@ -62,7 +62,7 @@ extension Head {
         case .xForwardedFor: forwardedForRow = row
         case .xForwardedProto: forwardedProtoRow = row; forwardedProtoCount &+= 1
         case .keepAlive, .proxyConnection, .trailer, .http2Settings, .tracestate, .weftDestination, .cookie, .contentType, .grpcTimeout,
-            .grpcStatus, .grpcMessage, .webSocketKey, .webSocketAccept, .forwardedClientCertificate, .other: break
+            .grpcStatus, .grpcMessage, .webSocketKey, .webSocketAccept, .forwardedClientCertificate, .weftAttempt, .requestTimeout, .other: break
         }
     }
 

@@ -14,7 +14,7 @@ struct FieldSet {
     @inline(__always) static var perHop: FieldSet {
         FieldSet(
             bits: bit(.host) | bit(.connection) | bit(.transferEncoding) | bit(.keepAlive) | bit(.proxyConnection) | bit(.upgrade)
-                | bit(.te) | bit(.http2Settings))
+                | bit(.te) | bit(.http2Settings) | bit(.weftAttempt))
     }
 }
 

@@ -66,9 +66,10 @@ public struct HeadEdits: ~Copyable {
         guard let base = name.baseAddress, !name.isEmpty, firstNotToken(in: base, from: 0, to: name.count) == name.count else { return false }
         switch identify(base, name.count) {
         case .host, .connection, .contentLength, .transferEncoding, .keepAlive, .proxyConnection, .upgrade, .te, .trailer, .expect, .http2Settings,
-            .webSocketKey, .webSocketAccept, .weftDestination, .forwardedClientCertificate:
+            .webSocketKey, .webSocketAccept, .weftDestination, .weftAttempt, .forwardedClientCertificate:
             return false
-        case .xRequestID, .traceparent, .tracestate, .xForwardedFor, .xForwardedProto, .cookie, .contentType, .grpcTimeout, .grpcStatus, .grpcMessage:
+        case .xRequestID, .traceparent, .tracestate, .xForwardedFor, .xForwardedProto, .cookie, .contentType, .grpcTimeout, .grpcStatus, .grpcMessage,
+            .requestTimeout:
             return true
         // The name that a session's token has unless its route gives it another is for whoever has the session.
         case .other: return name.count < 7 || !tokenEquals(base, 7, "x-weft-") || tokenEquals(base, name.count, "x-weft-session")

@@ -32,6 +32,8 @@ public struct Reply {
     public var fields = UnsafeBufferPointer<ReplyField>(start: nil, count: 0)
     /// It has no content (`content-length: 0`).
     public var isEmpty = false
+    /// What a policy says in place of the reason, and its type; the caller's memory.
+    public var content: (type: UnsafeRawBufferPointer, body: UnsafeRawBufferPointer)?
 
     public init(
         status: Int, reason: StaticString, isUpstreams: Bool = false, keepsAlive: Bool, minorVersion: Int = 1,
@@ -59,13 +61,17 @@ public struct Reply {
             answersHead: answersHead)
     }
 
-    /// Bytes that `write` may need: fixed text 160, the reason phrase 31, the reason twice with `upstream-`; the fields with their framing.
-    public var bytesMax: Int { fields.reduce(256 + 2 * (reason.utf8CodeUnitCount + 9)) { $0 + $1.name.count + $1.value.count + 4 } }
+    /// Bytes that `write` may need: fixed text 160, the reason phrase 31, the reason twice with `upstream-`; the fields with their framing, the content.
+    public var bytesMax: Int {
+        let own = 256 + 2 * (reason.utf8CodeUnitCount + 9) + (content.map { $0.type.count + $0.body.count } ?? 0)
+        return fields.reduce(own) { $0 + $1.name.count + $1.value.count + 4 }
+    }
 
-    /// Bytes of the body: the reason and a line feed.
-    var bodyBytes: Int { isEmpty ? 0 : reason.utf8CodeUnitCount + (isUpstreams ? 9 : 0) + 1 }
+    /// Bytes of the body: what a policy says, or the reason and a line feed.
+    var bodyBytes: Int { isEmpty ? 0 : content?.body.count ?? reason.utf8CodeUnitCount + (isUpstreams ? 9 : 0) + 1 }
 
     func writeBody(to out: inout ByteWriter) {
+        if let content { return out.write(content.body) }
         writeReason(to: &out)
         out.write("\n")
     }
@@ -78,7 +84,12 @@ public struct Reply {
         out.write(reasonPhrase(status))
         out.write("\r\nx-weft-reason: ")
         writeReason(to: &out)
-        if !isEmpty { out.write("\r\ncontent-type: text/plain") }
+        if let content {
+            out.write("\r\ncontent-type: ")
+            out.write(content.type)
+        } else if !isEmpty {
+            out.write("\r\ncontent-type: text/plain")
+        }
         out.write("\r\ncontent-length: ")
         out.writeDecimal(UInt64(bodyBytes))
         for field in fields {

@@ -20,6 +20,11 @@ public struct RequestForwarding {
     /// `Upgrade` is forwarded, and `parseResponse(mayUpgrade:)` must be told so. Never for `h2c`: its tunnel would carry
     /// requests that nobody judged.
     public var keepsUpgrade: Bool
+    /// The proxy at the other end is told that this is not the first attempt.
+    public var isAnotherAttempt = false
+    /// What is left of the caller's patience: `grpc-timeout` of a call, else `x-request-timeout`. 0: nothing is known, and what came passes.
+    public var millisecondsLeft: UInt64 = 0
+    public var isCall = false
     /// `x-weft-destination` for the proxy at the other end: `port;protocol`. Empty: none. Any that came is withheld.
     public var weftDestination = UnsafeRawBufferPointer(start: nil, count: 0)
     /// `x-forwarded-client-cert` for the application: who called, as the handshake has proven it. Empty: none. Any that came is withheld.
@@ -37,14 +42,26 @@ public struct RequestForwarding {
         self.closesUpstream = closesUpstream
         self.keepsUpgrade = keepsUpgrade
     }
+
+    /// `grpc-timeout` has eight digits at most: 27 hours in milliseconds, beyond that it is told in seconds.
+    func writeTimeLeft(to out: inout ByteWriter) {
+        if isCall {
+            let isLong = millisecondsLeft > 99_999_999
+            out.writeDecimal(isLong ? min(millisecondsLeft / 1_000, 99_999_999) : millisecondsLeft)
+            out.write(isLong ? "S" : "m")
+        } else {
+            out.writeDecimal(min(millisecondsLeft, 999_999_999))
+            out.write("ms")
+        }
+    }
 }
 
 /// Writes the head of a request towards the upstream, always as HTTP/1.1.
 public enum RequestWriter {
     /// What `write` adds at most: Host 8, the four fields it may create 21 + 26 + 52 + 70, `te` 13, `connection` 31,
     /// `transfer-encoding` 28, `content-length` 38, `sec-websocket-key` 45, a slash, the version 11, the names of the two
-    /// fields between proxies and towards the application 22 + 27; rounded up.
-    static let additionMax = 448
+    /// fields between proxies and towards the application 22 + 27, the time that is left 42; rounded up.
+    static let additionMax = 512
 
     /// Bytes that `write` may need, for `ByteQueue.write(upTo:)`.
     public static func bytesMax(_ head: borrowing Head, _ forwarding: RequestForwarding) -> Int {
@@ -76,11 +93,17 @@ public enum RequestWriter {
         if !keepsProto { withheld.insert(.xForwardedProto) }
         if !forwarding.peerAddress.isEmpty { withheld.insert(.xForwardedFor) }
         if head.minorVersion == 0 { withheld.insert(.expect) }
+        if forwarding.millisecondsLeft > 0 { withheld.insert(forwarding.isCall ? .grpcTimeout : .requestTimeout) }
         writeFields(head, base, except: withheld, to: &out)
 
         if !forwarding.peerAddress.isEmpty { writeForwardedFor(head, base, forwarding.peerAddress, to: &out) }
         if !keepsProto {
             if forwarding.isSecure { out.write("x-forwarded-proto: https\r\n") } else { out.write("x-forwarded-proto: http\r\n") }
+        }
+        if forwarding.millisecondsLeft > 0 {
+            out.write(forwarding.isCall ? "grpc-timeout: " : "x-request-timeout: ")
+            forwarding.writeTimeLeft(to: &out)
+            out.write("\r\n")
         }
         writeField("x-weft-destination: ", forwarding.weftDestination, to: &out)
         writeField("x-forwarded-client-cert: ", forwarding.clientCertificate, to: &out)

@@ -86,6 +86,8 @@ extension Worker {
         case .upstream:
             shared.socketClosed(on: number)
             budget.pointee.connections -= 1
+            connection.pointee.service?.finish(.connections)
+            connection.pointee.service = nil
             if connection.pointee.pool != nobody {
                 if connection.pointee.stage == .idle {
                     pools.withdraw(index, from: connection.pointee.pool)

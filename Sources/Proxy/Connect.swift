@@ -73,6 +73,7 @@ extension Worker {
             return fail(number, .noSocket(errno: EMFILE))
         }
         let place = connections.at(token.index)
+        place.pointee.service = exchange.pointee.service?.passConnection()
         exchange.pointee.upstream = token.index
         if !exchange.pointee.isRelay {
             place.pointee.pool = pools.join(poolKey(exchange.pointee.target, callingPod: connection.pointee.pod))
@@ -140,6 +141,7 @@ extension Worker {
         case .session, .socket, .connecting:
             if exchange.pointee.reach == .session { sessionTable.stopWaiting(number) }
             countPending(-1, exchange, connection)
+            exchange.pointee.service?.finishPending()
         case .nothing, .connected: break
         }
         exchange.pointee.reach = .nothing

@@ -4,6 +4,7 @@ import EventLoop
 import Glibc
 import HTTPCodec
 import MeshModel
+import Routing
 
 /// No connection, exchange, pool or block.
 let nobody = UInt32.max
@@ -124,6 +125,8 @@ struct Connection: ~Copyable {
     var port: UInt16 = 0
     /// Downstream: the protocol was declared or found to be HTTP.
     var speaksHTTP = false
+    /// Upstream: the service among whose connections it counts, where a policy bounds those.
+    var service: ServiceState?
     /// Upstream: its pool, while it is a member.
     var pool = nobody
     /// Upstream: requests carried so far; more than zero makes it a reused connection.

@@ -38,11 +38,22 @@ extension Worker {
             exchange.pointee.isDue = true
             scheduler.enqueue(UInt32(connections.capacity) + number, flow: flow(of: connections.at(exchange.pointee.downstream)))
         }
+        while let number = alarms.takeDue(now) {
+            guard exchanges.isOccupied(number) else { continue }
+            let exchange = exchanges.at(number)
+            exchange.pointee.alarmIsDue = true
+            scheduler.enqueue(UInt32(connections.capacity) + number, flow: flow(of: connections.at(exchange.pointee.downstream)))
+        }
     }
 
     /// The place may have a new tenant since its number was queued, or what moved has set another deadline.
     mutating func serveDueExchange(_ number: UInt32) {
-        guard exchanges.isOccupied(number), exchanges.at(number).pointee.isDue else { return }
+        guard exchanges.isOccupied(number) else { return }
+        if exchanges.at(number).pointee.alarmIsDue {
+            exchanges.at(number).pointee.alarmIsDue = false
+            return alarms.isSet(number) ? () : alarmRang(number)
+        }
+        guard exchanges.at(number).pointee.isDue else { return }
         exchanges.at(number).pointee.isDue = false
         if !exchangeDeadlines.isSet(number) { exchangeExpired(number) }
     }

@@ -81,7 +81,7 @@ struct Exchange: ~Copyable {
     var isTunnel = false
     /// Opaque: the stream is gone, by a reset or with its session; what it has brought is still on its way to the socket.
     var streamIsGone = false
-    /// When the request is given up: by its client's `grpc-timeout`, or by its route; 0: never.
+    /// When the whole request is given up: as its client says (`grpc-timeout`, `x-request-timeout`), or its route; 0: never.
     var giveUpAt: Nanoseconds = 0
     /// Content bytes of a stream's request so far.
     var requestContent = 0
@@ -166,6 +166,34 @@ struct Exchange: ~Copyable {
     var lease: Lease?
     /// Where the service's requests are hashed, this one's hash; every attempt has the same. 0: it has none.
     var hash: UInt64 = 0
+
+    // MARK: Policy
+    /// Its place among the requests of its service.
+    var service: ServiceLease?
+    var retry = RetryPlan()
+    /// Of the identifier that its head brought; 0: it has one made by chance, or nobody needs to know.
+    var identity: UInt64 = 0
+    /// The attempt under way is one that a plan has asked for.
+    var isRetrying = false
+    /// Of the service's policy; 0: no limit.
+    var pendingMax: UInt32 = 0
+    var connectionsMax: UInt32 = 0
+    /// Its service's policy says what its client gets when no endpoint can be reached.
+    var hasFallback = false
+    /// It has gone to a fallback: that one's own is nobody's.
+    var hasFallenBack = false
+    /// Injected before the first attempt.
+    var delayMilliseconds: UInt32 = 0
+    /// What one attempt may take, to the end of its reply; 0: no limit of its own.
+    var attemptMilliseconds: UInt32 = 0
+    /// When the present attempt is given up, and when a pause ends; 0: never, and none.
+    var attemptEndsAt: Nanoseconds = 0
+    var resumeAt: Nanoseconds = 0
+    /// How long it waits for a place among its service's connections; 0: it has not waited.
+    var waitsUntil: Nanoseconds = 0
+    var hasAlarm = false
+    /// It has rung.
+    var alarmIsDue = false
 
     // MARK: Accounts
     /// The request's content type is gRPC's.

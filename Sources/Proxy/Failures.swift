@@ -23,6 +23,14 @@ enum Refusal {
     case requestBodyTimeout
     /// The time that a gRPC client gave has passed.
     case deadlinePassed
+    /// A limit of the service's policy has no token for it.
+    case rateLimited(retryAfterSeconds: UInt32)
+    /// The service has as many as its policy allows.
+    case overflow(Overflow)
+    /// On purpose. Status 0: the gRPC status, also where no call was made.
+    case injected(status: UInt16, grpcStatus: UInt8)
+    /// What the service's policy says where no endpoint can be reached.
+    case fallback(status: UInt16, contentType: UnsafeRawBufferPointer, body: UnsafeRawBufferPointer)
     /// The destination's policy does not let this caller do this.
     case denied(AccessFault)
     /// The service has routes, and none takes the request.
@@ -89,6 +97,13 @@ extension Refusal {
         case .badReply(let fault): Verdict(status: 502, reason: fault.reason, flags: .upstreamProtocolError, isUpstreams: true)
         case .requestBodyTimeout: Verdict(status: 408, reason: "body-timeout", flags: .streamIdleTimeout)
         case .deadlinePassed: Verdict(status: 504, reason: "deadline-exceeded", flags: .upstreamRequestTimeout)
+        case .rateLimited: Verdict(status: 429, reason: "rate-limited", flags: .rateLimited)
+        case .overflow(.requests): Verdict(status: 503, reason: "circuit-open", flags: .upstreamOverflow)
+        case .overflow(.pending): Verdict(status: 503, reason: "overflow-pending", flags: .upstreamOverflow)
+        case .overflow(.connections): Verdict(status: 503, reason: "overflow-connections", flags: .upstreamOverflow)
+        case .injected(0, _): Verdict(status: 500, reason: "fault-injected", flags: .faultInjected)
+        case .injected(let status, _): Verdict(status: Int(status), reason: "fault-injected", flags: .faultInjected)
+        case .fallback(let status, _, _): Verdict(status: Int(status), reason: "fallback", flags: .noHealthyUpstream)
         case .denied(let fault): Verdict(status: 403, reason: fault.reason, flags: .unauthorized)
         case .noMatchingRoute: Verdict(status: 404, reason: "no-matching-route", flags: .noRouteFound)
         case .noBackend: Verdict(status: 500, reason: "no-backend", flags: .noRouteFound)
@@ -118,18 +133,16 @@ extension Worker {
             exchange.pointee.refusals += 1
             exchange.pointee.attempts -= 1
         }
-        let mayRetry = exchange.pointee.attempts < Limits.attemptsPerRequestMax && !exchange.pointee.replyHasBegun && !connection.pointee.isBroken
+        let mayTry = !exchange.pointee.replyHasBegun && !connection.pointee.isBroken
+        // Nobody has seen it: as often as the limit says, or as its own plan does.
+        let attemptsMax = max(Limits.attemptsPerRequestMax, Int(exchange.pointee.retry.attempts) + 1)
+        let mayRetry = mayTry && exchange.pointee.attempts < attemptsMax
             && failure.mayRetry(isIdempotent: exchange.pointee.method.isIdempotent, hasBody: exchange.pointee.hasBody)
         if mayRetry, let message = survivingMessage(exchange) {
-            let host: UnsafeRawBufferPointer
-            if case .held = message {
-                let bytes = takeUp(exchange, message)
-                host = head.authority.of(bytes)
-            } else {
-                host = exchange.pointee.isRelay ? serverName(in: bytes(of: message, exchange)) : Self.host(in: bytes(of: message, exchange))
-            }
-            return dispatchAgain(number, routeAgain(exchange, connection, host: host), message, mayRepeat: isFromReuse(failure), after: failure)
+            let again = heldRoute(exchange, connection, message)
+            return dispatchAgain(number, again.route, again.message, mayRepeat: isFromReuse(failure), after: failure)
         }
+        if mayTry, retriesAfter(number, exchange, failure) { return }
         answer(number, .upstream(failure))
     }
 
@@ -154,12 +167,6 @@ extension Worker {
         }
     }
 
-    private func survivingMessage(_ exchange: ExchangePlace) -> Message? {
-        if exchange.pointee.passesContent { return exchange.pointee.heldHeadCount > 0 ? .held : nil }
-        if exchange.pointee.replay != BlockPool.none { return .replay }
-        return exchange.pointee.seen == .nothing || !exchange.pointee.unsent.isEmpty ? .unsent : nil
-    }
-
     /// The host of a request as it was forwarded: RequestWriter puts it first.
     static func host(in message: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
         guard let base = message.baseAddress else { return message }
@@ -180,6 +187,7 @@ extension Worker {
             ledger.count(.mirrorsFailed)
             return endCopy(number)
         }
+        if exchange.pointee.hasFallback, fallBack(number, exchange, refusal) { return }
         let verdict = refusal.verdict
         ledger.countRefusal(refusal)
         judge(exchange, refusal)
@@ -198,9 +206,10 @@ extension Worker {
         answerCrossOrigin(exchange)
         var reply = Reply(
             status: verdict.status, reason: verdict.reason, isUpstreams: verdict.isUpstreams, keepsAlive: keepsAlive,
-            minorVersion: exchange.pointee.isHTTP10 ? 0 : 1, answersHead: exchange.pointee.method == .head)
+            minorVersion: exchange.pointee.isHTTP10 ? 0 : 1, answersHead: exchange.pointee.method == .head, retryAfterSeconds: refusal.retryAfterSeconds)
         reply.fields = room.takeAnswer()
         reply.isEmpty = refusal.isEmpty
+        reply.content = refusal.content
         releaseUpstream(exchange, mayRest: false)
         end(number, exchange, connection)
         send(reply, connection, index, keepsAlive: keepsAlive)

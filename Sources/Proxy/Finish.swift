@@ -59,7 +59,7 @@ extension Worker {
         upstream.pointee.restingSince = now
         budget.pointee.idleUpstreams += 1
         pools.park(index, in: upstream.pointee.pool)
-        deadlines.set(index, at: after(milliseconds: Int(pools.idleLimitMilliseconds(of: upstream.pointee.pool))))
+        deadlines.set(index, at: after(milliseconds: restMilliseconds(upstream)))
     }
 
     /// Ends the exchange itself. Its connections are the caller's to place.
@@ -70,6 +70,7 @@ extension Worker {
         cutOffCopies(exchange)
         leaveOriginal(exchange, number)
         if exchange.pointee.isMirror { charge(exchange, connection, 0) }
+        if exchange.pointee.hasAlarm { alarms.remove(number) }
         if exchange.pointee.downstreamStream == 0 {
             leavePipe(connection)
             connection.pointee.exchange = nobody

@@ -27,16 +27,24 @@ extension Worker {
     mutating func dispatch(_ number: UInt32, _ route: Route, _ message: Message, mayRepeat: Bool = false, mayReuse: Bool = true) {
         let exchange = exchanges.at(number)
         let connection = connections.at(exchange.pointee.downstream)
+        if exchange.pointee.delayMilliseconds > 0 { return delay(number, exchange, message) }
+        if exchange.pointee.service == nil, case .service(let destination) = route, let refusal = enter(exchange, destination.service) {
+            exchange.pointee.target.address = connection.pointee.address
+            ledger.describe(exchange, connection, route, tables, by: caller(of: connection), from: callerAddress(of: connection, like: connection.pointee.address))
+            return answer(number, refusal)
+        }
         noteHash(exchange, connection, route, message)
         guard aim(exchange, connection, route, mayRepeat: mayRepeat) else {
             exchange.pointee.target.address = connection.pointee.address
             ledger.describe(exchange, connection, route, tables, by: caller(of: connection), from: callerAddress(of: connection, like: connection.pointee.address))
             if case .noSuchPort = route { return answer(number, .noSuchPort) }
+            if exchange.pointee.hasFallback { keepUnsent(exchange, message) }
             return answer(number, exchange.pointee.attempts == 0 ? .noReadyEndpoint : .noOtherEndpoint)
         }
         exchange.pointee.attempts += 1
         ledger.describe(exchange, connection, route, tables, by: caller(of: connection), from: callerAddress(of: connection, like: exchange.pointee.target.address))
         if let fault = refusal(of: exchange, connection, message) { return answer(number, .denied(fault)) }
+        beginAttempt(number, exchange)
         if exchange.pointee.passesContent { return dispatchContent(number, exchange, connection, route, message, mayReuse: mayReuse) }
         if exchange.pointee.target.wire == .secure {
             // The pod that it goes to has joined the mesh since its head was written.
@@ -48,6 +56,14 @@ extension Worker {
         } else {
             open(number, exchange, connection, message)
         }
+    }
+
+    /// Injected: the request waits before its first attempt.
+    private mutating func delay(_ number: UInt32, _ exchange: ExchangePlace, _ message: Message) {
+        let milliseconds = Int(exchange.pointee.delayMilliseconds)
+        exchange.pointee.delayMilliseconds = 0
+        keepUnsent(exchange, message)
+        pause(number, exchange, milliseconds: milliseconds)
     }
 
     func poolKey(_ target: Target, callingPod: UInt32) -> PoolKey {
@@ -83,6 +99,7 @@ extension Worker {
             upstream.pointee.exchange = number
             exchange.pointee.upstream = index
             exchange.pointee.reach = .connected
+            exchange.pointee.service?.finishPending()
             ledger.count(.upstreamPoolHits)
             return index
         }
@@ -135,8 +152,9 @@ extension Worker {
     /// A second try can be needed after the bytes have left: when a reused connection turns out to have been closed, and when the proxy at the
     /// other end could not reach its application. Only what may then be repeated is kept.
     mutating func keepForReplay(_ exchange: ExchangePlace, _ bytes: UnsafeRawBufferPointer) {
-        guard exchange.pointee.attempts == 1, exchange.pointee.requestPhase == .complete, bytes.count <= WorkerSizes.replayBytes,
-            isRepeatable(exchange) || exchange.pointee.account.isBehindPeer, exchange.pointee.replay == BlockPool.none
+        guard exchange.pointee.attempts <= max(1, exchange.pointee.retry.attempts), exchange.pointee.requestPhase == .complete,
+            bytes.count <= WorkerSizes.replayBytes,
+            isRepeatable(exchange) || exchange.pointee.account.isBehindPeer || exchange.pointee.retry.isSet, exchange.pointee.replay == BlockPool.none
         else { return }
         let block = replays.lend()
         guard block != BlockPool.none else { return }
@@ -179,6 +197,9 @@ extension Worker {
         guard Int(budget.pointee.pendingRequests) < share(of: limits.pendingRequestsPerPodMax, connection) else { return answer(number, .pendingBudgetSpent) }
         keepUnsent(exchange, message)
         exchange.pointee.seen = .nothing
+        guard exchange.pointee.service?.beginPending(max: exchange.pointee.pendingMax) != false else { return answer(number, .overflow(.pending)) }
+        let connectionsMax = exchange.pointee.connectionsMax
+        if connectionsMax > 0, exchange.pointee.service?.beginConnection(max: connectionsMax) == false { return awaitConnection(number, exchange) }
         countPending(1, exchange, connection)
         exchange.pointee.reach = .socket
         openUpstream(number, exchange, connection)

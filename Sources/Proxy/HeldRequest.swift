@@ -113,6 +113,12 @@ extension Worker {
                 var forwarding = RequestForwarding(
                     peerAddress: peer, destination: destination, random: exchange.pointee.chance, keepsUpgrade: exchange.pointee.asksForUpgrade)
                 forwarding.peerKnowsChance = peerKnowsChance
+                forwarding.isAnotherAttempt = exchange.pointee.isRetrying
+                if exchange.pointee.giveUpAt != 0 {
+                    // Less than a millisecond is one: 0 would be no limit.
+                    forwarding.millisecondsLeft = exchange.pointee.giveUpAt > now ? max(1, (exchange.pointee.giveUpAt - now) / 1_000_000) : 1
+                    forwarding.isCall = exchange.pointee.isGRPC
+                }
                 if connection.pointee.caller != nobody { forwarding.clientCertificate = callers.at(connection.pointee.caller).pointee.forwarded }
                 guard exchange.pointee.target.wire == .secure else { return body(forwarding) }
                 return DestinationText(port: exchange.pointee.target.port, protocol: applicationProtocol(exchange)).withBytes { text in

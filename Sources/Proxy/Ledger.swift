@@ -282,6 +282,11 @@ struct Ledger: ~Copyable {
         case .badReply: count(.badReply)
         case .replyTimeout, .deadlinePassed: count(.limitReplyTimeout)
         case .requestBodyTimeout: count(.limitBodyTimeout)
+        case .rateLimited: count(.rateLimited)
+        case .overflow(.requests): count(.overflowRequests)
+        case .overflow(.pending): count(.overflowPending)
+        case .overflow(.connections): count(.overflowConnections)
+        case .injected, .fallback: break
         case .denied(let fault): count(fault.counter)
         case .noMatchingRoute: count(.routeNoMatch)
         case .noBackend: count(.routeNoBackend)

@@ -22,6 +22,7 @@ extension Worker {
         let budget = pods.budgets.base + Int(connection.pointee.pod)
         guard Int(budget.pointee.pendingRequests) < share(of: limits.pendingRequestsPerPodMax, connection) else { return answer(number, .pendingBudgetSpent) }
         exchange.pointee.seen = .nothing
+        guard exchange.pointee.service?.beginPending(max: exchange.pointee.pendingMax) != false else { return answer(number, .overflow(.pending)) }
         countPending(1, exchange, connection)
         exchange.pointee.reach = .session
         sessionTable.wait(number, for: key, first: exchange.pointee.refusals > 0)

@@ -153,7 +153,11 @@ enum WorkerSizes {
     static let headroomBytes = 4 * 1024
     /// A body this small is copied behind the head instead.
     static let inlineBodyBytes = 4 * 1024
-    /// A head that is kept for a second try must fit.
+    /// How long a connection rests that counts among those of a service whose policy bounds them.
+    static let countedRestMilliseconds = 100
+    /// The longest pause between two attempts of one request.
+    static let backoffMillisecondsMax: UInt32 = 10_000
+    /// A request that is kept for another attempt must fit, head and body.
     static let replayBytes = 4 * 1024
     /// Output that a slow reader may leave waiting on one connection. From HTTP/1 that is one whole read and the framing around it; from a
     /// stream it is the stream's window, each byte of which may have come, and then leaves, in a chunk of its own.

@@ -106,6 +106,7 @@ extension Worker {
             fail(number, .refusedBehindPeer)
             return nil
         }
+        if retriesInstead(number, bytes, isWhole: isWhole(bytes, headCount)) { return nil }
         if exchange.pointee.downstreamStream != 0 { return try passHeadToStream(number, bytes, headCount) }
         exchange.pointee.status = UInt16(head.status)
         heardReply(exchange)
@@ -152,6 +153,15 @@ extension Worker {
     /// less than a segment is such a case, or none that this call costs much.
     func hastenRest(_ connection: ConnectionPlace, received: Int) {
         if received < WorkerSizes.segmentBytes { clinux_acknowledge(connection.pointee.descriptor) }
+    }
+
+    /// Whether the reply whose head was decoded ends with these bytes.
+    private func isWhole(_ bytes: UnsafeRawBufferPointer, _ headCount: Int) -> Bool {
+        switch head.framing {
+        case .none: bytes.count == headCount
+        case .length(let count): bytes.count - headCount == count
+        case .chunked, .untilClose: false
+        }
     }
 
     /// Whether a reply is the peer proxy's word that it found nobody to give the request to.

@@ -61,7 +61,8 @@ extension Worker {
         if exchange.pointee.isGRPC { noteGRPCStatus(exchange, bytes) }
         if opensTunnel(exchange) { beginTunnel(exchange) }
         if exchange.pointee.downstreamStream != 0 {
-            sessions.at(connection.pointee.session).pointee.codec.submitResponse(exchange.pointee.downstreamStream, head, of: bytes, ends: ends)
+            sessions.at(connection.pointee.session).pointee.codec.submitResponse(
+                exchange.pointee.downstreamStream, head, of: bytes, ends: ends, wasRetried: tellsOfRetries(exchange, ends: ends))
             exchange.pointee.replyIsEnded = ends
         } else {
             let keepsAlive = exchange.pointee.isTunnel || exchange.pointee.keepsAlive && keepsRequestInStep(exchange)

@@ -98,10 +98,14 @@ extension Worker {
         switch steer(token.index, exchange, connection, self.route(exchange, connection, host: head.authority.of(bytes)), bytes) {
         case .onwards(let backend, let changed): (route, headBytes) = (backend, changed)
         case .answered(let refusal):
-            settleInput(connection, bytes, headCount, isInInput: isInInput)
+            settleInput(connection, bytes, passOver(exchange, bytes, headCount), isInInput: isInInput)
             return answer(token.index, refusal)
         }
-        if exchange.pointee.firstMirror != nobody || isDeclaredHTTP2(route) || mayTravelSecurely(route, from: connection) {
+        notePatience(token.index, exchange, headBytes)
+        noteIdentity(exchange, headBytes)
+        // A body that may be needed again, by another attempt or a copy, is kept as content.
+        let isKept = exchange.pointee.firstMirror != nobody || exchange.pointee.retry.isSet && exchange.pointee.hasBody
+        if isKept || isDeclaredHTTP2(route) || mayTravelSecurely(route, from: connection) {
             return beginTranslation(token.index, exchange, connection, route, headBytes, bytes, headCount, isInInput: isInInput)
         }
         var writer = ByteWriter(writeMemory)
@@ -155,6 +159,18 @@ extension Worker {
         dispatch(number, route, message)
         // The read was full: more of the body is there already, and no edge will say so.
         if connection.pointee.canRead && connection.pointee.stage == .exchanging { again(connection, index) }
+    }
+
+    /// A request that goes no further and is here whole is done with: the next one on its connection can be read. Returns where that begins.
+    private func passOver(_ exchange: ExchangePlace, _ bytes: UnsafeRawBufferPointer, _ headCount: Int) -> Int {
+        var end = headCount
+        switch head.framing {
+        case .none: break
+        case .length(let count) where bytes.count - headCount >= count: end += count
+        case .length, .chunked, .untilClose: return headCount
+        }
+        exchange.pointee.requestPhase = .complete
+        return end
     }
 
     private func asksForPlainHTTP2(_ bytes: UnsafeRawBufferPointer) -> Bool {

@@ -20,6 +20,8 @@ extension Worker {
         switch steer(number, exchange, connection, route(exchange, connection, host: head.authority.of(bytes)), bytes) {
         case .onwards(let route, let changed):
             guard beginContent(exchange, changed, ends: ends) else { return answer(number, .requestHead(.headTooLarge)) }
+            notePatience(number, exchange, changed)
+            noteIdentity(exchange, changed)
             dispatch(number, route, .head(changed))
         case .answered(let refusal): answer(number, refusal)
         }

@@ -23,7 +23,11 @@ extension Worker {
         // A tunnel to a port has no path that a rule could look at.
         guard case .service(let frontend) = route, head.method != .connect,
             let table = tables.routes(of: frontend, callersNamespace: callersNamespace(connection))
-        else { return .onwards(route, bytes) }
+        else {
+            guard case .service(let named) = route, let refusal = admit(exchange, named.service, bytes, route: Self.nothing, rule: Self.nothing)
+            else { return .onwards(route, bytes) }
+            return answered(exchange, connection, named, refusal)
+        }
         room.begin()
         let asked = RouteRequest(method: head.methodName.of(bytes), path: head.path.of(bytes), host: head.authority.of(bytes))
         guard let taken = Self.decide(table, asked, room.scratch, head, bytes) else {
@@ -35,19 +39,23 @@ extension Worker {
             if let cors = rule.cors { answerCrossOrigin(exchange, cors) }
             return answered(exchange, connection, frontend, redirected(exchange, connection, taken, redirect, bytes))
         }
+        if let retry = rule.retry { exchange.pointee.retry = RetryPlan(retry) }
+        if let refusal = admit(exchange, frontend.service, bytes, route: rule.route, rule: rule.rule) { return answered(exchange, connection, frontend, refusal) }
         guard let backend = chooseBackend(exchange, rule, bytes) else { return answered(exchange, connection, frontend, .noBackend) }
         guard !backend.isUnresolved, let service = tables.service(of: backend) else {
             return answered(exchange, connection, frontend, .backendUnresolved)
         }
         let timeouts = rule.timeouts
         if let request = timeouts.requestMilliseconds, request > 0 { exchange.pointee.giveUp(at: after(milliseconds: Int(request))) }
-        if let attempt = timeouts.backendRequestMilliseconds, attempt > 0 { exchange.pointee.giveUp(at: after(milliseconds: Int(attempt))) }
+        exchange.pointee.attemptMilliseconds = timeouts.backendRequestMilliseconds ?? 0
         guard let ruled = amendByRule(taken, bytes) else { return headTooLarge(exchange, connection, frontend) }
         if rule.mirrorCount > 0 { mirror(number, exchange, connection, rule, ruled) }
         guard let changed = amend(backend, ruled) else { return headTooLarge(exchange, connection, frontend) }
         exchange.pointee.hold = tables.hold(rule, backend, worker: self.number)
         return .onwards(.service(service), changed)
     }
+
+    private static var nothing: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: nil, count: 0) }
 
     private static func decide(
         _ table: RouteTableView, _ request: RouteRequest, _ scratch: borrowing RouteScratch, _ head: borrowing Head, _ bytes: UnsafeRawBufferPointer

@@ -31,9 +31,10 @@ extension Worker {
             answerCrossOrigin(exchange)
             var reply = Reply(
                 status: verdict.status, reason: verdict.reason, isUpstreams: verdict.isUpstreams, keepsAlive: true,
-                answersHead: exchange.pointee.method == .head)
+                answersHead: exchange.pointee.method == .head, retryAfterSeconds: refusal.retryAfterSeconds)
             reply.fields = room.takeAnswer()
             reply.isEmpty = refusal.isEmpty
+            reply.content = refusal.content
             session.pointee.codec.submitReply(stream, reply)
             status = UInt16(verdict.status)
         }
@@ -50,10 +51,23 @@ extension Refusal {
     var grpcStatus: GRPC.Status {
         switch self {
         case .deadlinePassed: .deadlineExceeded
-        case .requestBody(.bodyTooLarge): .resourceExhausted
+        case .requestBody(.bodyTooLarge), .rateLimited: .resourceExhausted
+        case .injected(0, let call): GRPC.Status(rawValue: call) ?? .unknown
         case .noBackend, .backendUnresolved: .unavailable
         default: GRPC.Status(http: verdict.status)
         }
+    }
+
+    /// What a policy says in place of the reason.
+    var content: (type: UnsafeRawBufferPointer, body: UnsafeRawBufferPointer)? {
+        if case .fallback(_, let type, let body) = self { return (type, body) }
+        return nil
+    }
+
+    /// When it is worth asking again.
+    var retryAfterSeconds: Int? {
+        if case .rateLimited(let seconds) = self { return Int(max(1, seconds)) }
+        return nil
     }
 
     /// Whether a call that has begun may end with a status of ours. Not behind content that may be the half of something.

@@ -77,6 +77,7 @@ extension Worker {
         {
             return fail(number, .refusedBehindPeer)
         }
+        if retriesInstead(number, bytes, isWhole: ends) { return }
         letGo(exchange)
         _ = passReplyHead(number, bytes, ends: ends)
     }

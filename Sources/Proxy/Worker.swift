@@ -37,6 +37,8 @@ struct Worker: ~Copyable {
     var deadlines: TimerWheel
     /// Of exchanges whose downstream is a stream.
     var exchangeDeadlines: TimerWheel
+    /// Of exchanges whose route or policy sets times.
+    var alarms: TimerWheel
     var heartbeat: Heartbeat
     var pods = PodPlaces()
     var pools: PoolTable
@@ -119,6 +121,7 @@ struct Worker: ~Copyable {
         scheduler = DeficitRoundRobin(itemCapacity: capacity + exchangeCapacity, quantumNanoseconds: turnLength.aloneNanoseconds, hasPairs: true)
         deadlines = TimerWheel(capacity: capacity, now: start)
         exchangeDeadlines = TimerWheel(capacity: exchangeCapacity, now: start)
+        alarms = TimerWheel(capacity: exchangeCapacity, now: start)
         heartbeat = Heartbeat(array: shared.heartbeatArray, worker: number)
         pools = PoolTable(connectionCapacity: capacity)
         sessionTable = SessionTable(sessionCapacity: capacity, exchangeCapacity: exchangeCapacity)
@@ -153,7 +156,7 @@ struct Worker: ~Copyable {
             scheduler.quantumNanoseconds = isShared ? turnLength.sharedNanoseconds : turnLength.aloneNanoseconds
             if tables.generation != rejudgedGeneration { (rejudgedGeneration, rejudgedTo) = (tables.generation, 0) }
             collectEvents(wait: scheduler.isEmpty && owedShelves.isEmpty && !isWalkingSecure && rejudgedTo == nobody)
-            if deadlines.isDue(now) || exchangeDeadlines.isDue(now) { expireDeadlines() }
+            if deadlines.isDue(now) || exchangeDeadlines.isDue(now) || alarms.isDue(now) { expireDeadlines() }
             serveTurns()
             if !writers.isEmpty { writeWaiting() }
             if !owedShelves.isEmpty { matchOwed() }
@@ -168,7 +171,7 @@ struct Worker: ~Copyable {
     private mutating func collectEvents(wait: Bool) {
         var milliseconds: Int32 = 0
         if wait {
-            let rest = exchangeDeadlines.untilNext(now, limit: deadlines.untilNext(now, limit: Heartbeat.intervalNanoseconds))
+            let rest = alarms.untilNext(now, limit: exchangeDeadlines.untilNext(now, limit: deadlines.untilNext(now, limit: Heartbeat.intervalNanoseconds)))
             milliseconds = Int32((rest + 999_999) / 1_000_000)
         }
         let count = poller.wait(milliseconds: milliseconds)

@@ -15,6 +15,9 @@ final class WorkerShared: @unchecked Sendable {
     let states: EndpointStates
     /// Readable when an endpoint should be judged at once; an eventfd.
     let judgeBell: Int32
+    let services = ServiceStates()
+    let buckets = TokenBuckets()
+    let retried = RetriedRequests()
     /// One per worker.
     let accessNotes: [AccessNotes]
     let connectionsPerWorkerMax: Int

@@ -99,6 +99,13 @@ public struct TablesView: @unchecked Sendable {
         service(hash: ShardHash.of(namespace: namespace, name: name), namespace: namespace, name: name)
     }
 
+    /// A port of a service by its names and number, in any case; nil when there is no such port.
+    @inlinable
+    public func service(namespace: UnsafeRawBufferPointer, name: UnsafeRawBufferPointer, port: UInt16) -> ServiceDestination? {
+        guard let service = service(namespace: namespace, name: name), let port = service.port(numbered: port) else { return nil }
+        return with(service, port)
+    }
+
     // MARK: Steps
 
     @inlinable

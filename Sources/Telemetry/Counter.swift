@@ -73,7 +73,12 @@ public enum Counter: UInt16, Sendable, CaseIterable {
     case endpointsEjected, endpointsUnwell
     // Requests
     case requestsSameNode
-    case retriesConnect, retriesReusedConnection
+    case retriesConnect, retriesReusedConnection, retriesStatus, retriesReset, retriesTimeout
+    case retriesRefusedBudget, retriesRefusedDeeper, retriesRefusedDeadline, retriesRefusedSize
+    case overflowRequests, overflowPending, overflowConnections
+    case rateLimited
+    case faultsDelayed, faultsAborted
+    case fallbackReplies, fallbackRequests
     case clientAborts
     case limitHeadTooLarge, limitPodMemory, limitPodPending, limitPodStreams
     case limitHeadTimeout, limitIdleTimeout, limitConnectTimeout, limitReplyTimeout, limitBodyTimeout
@@ -324,6 +329,21 @@ public enum Counter: UInt16, Sendable, CaseIterable {
             .init(name: "weft_requests_same_node_total", help: "Requests carried straight to a pod of the same node.")
         case .retriesConnect: .retry("connect_failed")
         case .retriesReusedConnection: .retry("reused_connection_closed")
+        case .retriesStatus: .retry("status")
+        case .retriesReset: .retry("reset")
+        case .retriesTimeout: .retry("timeout")
+        case .retriesRefusedBudget: .retryRefused("budget")
+        case .retriesRefusedDeeper: .retryRefused("already_retried")
+        case .retriesRefusedDeadline: .retryRefused("deadline")
+        case .retriesRefusedSize: .retryRefused("request_size")
+        case .overflowRequests: .overflow("requests")
+        case .overflowPending: .overflow("pending")
+        case .overflowConnections: .overflow("connections")
+        case .rateLimited: .init(name: "weft_rate_limited_total", help: "Requests answered 429 because a limit's bucket had no token.")
+        case .faultsDelayed: .fault("delay")
+        case .faultsAborted: .fault("abort")
+        case .fallbackReplies: .fallback("reply")
+        case .fallbackRequests: .fallback("backend")
         case .clientAborts:
             .init(name: "weft_client_aborts_total", help: "Requests whose client left before the reply was complete.")
         case .limitHeadTooLarge: .limit("head_bytes")
@@ -398,105 +418,5 @@ public enum Counter: UInt16, Sendable, CaseIterable {
         case .countersReset:
             .init(name: "weft_telemetry_resets_total", help: "Counter areas found damaged and started anew.")
         }
-    }
-}
-
-extension Counter.Definition {
-    private static func family(_ name: StaticString, _ help: StaticString, _ label: StaticString, _ value: StaticString) -> Self {
-        Self(name: name, help: help, label: (label, value))
-    }
-
-    private static func gauge(_ name: StaticString, _ help: StaticString, _ label: StaticString, _ value: StaticString) -> Self {
-        Self(name: name, help: help, kind: .gauge, label: (label, value))
-    }
-
-    fileprivate static func accepted(_ direction: StaticString) -> Self {
-        family("weft_connections_accepted_total", "Downstream connections accepted.", "direction", direction)
-    }
-    fileprivate static func closed(_ direction: StaticString) -> Self {
-        family("weft_connections_closed_total", "Downstream connections that have ended.", "direction", direction)
-    }
-    fileprivate static func identity(_ state: StaticString) -> Self {
-        family("weft_identity_certificates_total", "Certificates of workloads of this node, by what became of them.", "state", state)
-    }
-    fileprivate static func routeRefused(_ reason: StaticString) -> Self {
-        family("weft_route_refusals_total", "Requests that routes led nowhere.", "reason", reason)
-    }
-    fileprivate static func routeAnswered(_ answer: StaticString) -> Self {
-        family("weft_route_answers_total", "Requests that routes had answered by the proxy.", "answer", answer)
-    }
-    fileprivate static func mirror(_ outcome: StaticString) -> Self {
-        family("weft_mirrored_requests_total", "Copies of requests: sent, and of these cut off or failed; left out for want of room or a backend.", "outcome", outcome)
-    }
-    fileprivate static func session(_ outcome: StaticString) -> Self {
-        family("weft_session_requests_total", "Requests of routes with sessions: begun, with their endpoint, or without it, for it is not ready.", "outcome", outcome)
-    }
-    fileprivate static func access(_ reason: StaticString) -> Self {
-        family("weft_access_refused_total", "Requests and opaque connections refused by policy.", "reason", reason)
-    }
-    fileprivate static func refused(_ reason: StaticString) -> Self {
-        family("weft_connections_refused_total", "Downstream connections refused.", "reason", reason)
-    }
-    fileprivate static func handshake(_ counter: Counter, first: Counter, _ side: StaticString) -> Self {
-        var definition = family(
-            "weft_tls_handshakes_total", "TLS handshakes by how they ended.", "result", Counter.handshakeResults[Int(counter.rawValue - first.rawValue)])
-        definition.side = side
-        return definition
-    }
-    fileprivate static func resumed(_ side: StaticString) -> Self {
-        family("weft_tls_resumed_total", "TLS handshakes that continued an earlier session.", "side", side)
-    }
-    fileprivate static func tlsSessionEnd(_ reason: StaticString) -> Self {
-        family("weft_tls_session_ends_total", "Clients' sessions over TLS that were ended because of a certificate, ours or theirs.", "reason", reason)
-    }
-    fileprivate static func connectRefusal(_ reason: StaticString) -> Self {
-        family("weft_connect_refusals_total", "Streams on port 15008 refused because of where they wanted to go.", "reason", reason)
-    }
-    fileprivate static func sessions(_ side: StaticString) -> Self {
-        family("weft_http2_sessions_total", "HTTP/2 connections begun.", "side", side)
-    }
-    fileprivate static func sessionsRefused(_ side: StaticString) -> Self {
-        family("weft_http2_sessions_refused_total", "HTTP/2 connections that could not begin: no address space for their frames.", "side", side)
-    }
-    fileprivate static func sessionsOpen(_ side: StaticString) -> Self {
-        gauge("weft_http2_sessions_open", "HTTP/2 connections open now.", "side", side)
-    }
-    fileprivate static func streams(_ side: StaticString) -> Self {
-        family("weft_http2_streams_total", "HTTP/2 streams opened.", "side", side)
-    }
-    fileprivate static func streamsOpen(_ side: StaticString) -> Self {
-        gauge("weft_http2_streams_open", "HTTP/2 streams open now.", "side", side)
-    }
-    fileprivate static func resets(_ way: StaticString) -> Self {
-        family("weft_http2_resets_total", "Streams ended by RST_STREAM, by who sent it and on which side.", "way", way)
-    }
-    fileprivate static func goAways(_ way: StaticString) -> Self {
-        family("weft_http2_goaways_total", "GOAWAY frames, by who sent them and on which side.", "way", way)
-    }
-    fileprivate static func http2Fault(_ reason: StaticString, _ side: StaticString) -> Self {
-        var made = family("weft_http2_faults_total", "HTTP/2 connections given up, by what was wrong with them and on which side.", "reason", reason)
-        made.side = side
-        return made
-    }
-    fileprivate static func retired(_ reason: StaticString) -> Self {
-        family("weft_http2_retirements_total", "Upstream HTTP/2 connections that take no more streams.", "reason", reason)
-    }
-    fileprivate static func upstreamFailure(_ reason: StaticString) -> Self {
-        family("weft_upstream_failures_total", "Upstream connections that could not be opened or broke.", "reason", reason)
-    }
-    fileprivate static func upstreamRetired(_ reason: StaticString) -> Self {
-        family("weft_upstream_retirements_total", "Upstream connections taken out of their pool.", "reason", reason)
-    }
-    fileprivate static func ejection(_ reason: StaticString) -> Self {
-        family("weft_endpoint_ejections_total", "Endpoints that got no requests for a while because requests to them failed.", "reason", reason)
-    }
-    fileprivate static func retry(_ reason: StaticString) -> Self {
-        family("weft_retries_total", "Requests tried a second time.", "reason", reason)
-    }
-    fileprivate static func limit(_ name: StaticString) -> Self {
-        family("weft_limits_reached_total", "Times a limit decided.", "limit", name)
-    }
-    fileprivate static func bad(_ reason: StaticString) -> Self {
-        family("weft_bad_requests_total", "Requests refused because of their form.", "reason", reason)
     }
 }

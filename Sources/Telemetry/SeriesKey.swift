@@ -95,6 +95,7 @@ public enum ResponseFlags: UInt8, Sendable, CaseIterable {
     case upstreamProtocolError
     case overload
     case streamIdleTimeout
+    case faultInjected
 
     var text: String {
         switch self {
@@ -115,6 +116,7 @@ public enum ResponseFlags: UInt8, Sendable, CaseIterable {
         case .upstreamProtocolError: "UPE"
         case .overload: "OM"
         case .streamIdleTimeout: "SI"
+        case .faultInjected: "FI"
         }
     }
 }

@@ -106,12 +106,12 @@ def listens(port):
 
 
 class Proxy(Process):
-    """weft-proxy with one worker; `protocol` is what the port declares, `hosts` makes Services h0.test … of the upstreams in turn;
+    """weft-proxy with `workers` workers; `policy` is what a MeshPolicy would say (FIELD=NUMBER…); `protocol` is what the port declares, `hosts` makes Services h0.test … of the upstreams in turn;
     each listener is a pod of its own, with an address of its own."""
 
     routes_file = None
 
-    def __init__(self, upstreams, protocol="http", listeners=1, limits=None, hosts=0, routes=None):
+    def __init__(self, upstreams, protocol="http", listeners=1, limits=None, hosts=0, routes=None, policy=(), workers=1):
         port = free_port()
         self.listeners = [(f"127.0.0.{1 + number}", port) for number in range(listeners)]
         self.address, self.authority = self.listeners[0], f"127.0.0.1:{port}"
@@ -126,6 +126,9 @@ class Proxy(Process):
             self.routes_file = Path(tempfile.mkstemp(prefix="weft-routes-")[1])
             self.write_routes(routes)
             words += ["--routes", self.routes_file]
+        words += ["--workers", workers]
+        for field in policy:
+            words += ["--policy", field]
         for name, value in (limits or {}).items():
             words += ["--limit", f"{name}={value}"]
         super().__init__(*words, ready=lambda started: "ready" in started.tail())

@@ -25,6 +25,9 @@ struct HostOptions {
     /// Where the counters go, as Prometheus text, on SIGUSR1 and at the end.
     var metricsPath: String?
 
+    /// Of every service.
+    var policy = TrafficPolicy.default
+
     // Mutual TLS.
     /// Whom the listeners' pods are.
     var account = Account(namespace: "test", name: "default")
@@ -47,6 +50,7 @@ struct HostOptions {
                                [--as NAMESPACE/ACCOUNT] [--identity URI=CHAIN,KEY …] [--roots FILE] [--trust-domain NAME] [--revocations FILE]
                                [--routes FILE]
                                [--workload ADDRESS=NAMESPACE/ACCOUNT …] [--inbound ADDRESS=NAMESPACE/ACCOUNT …] [--failure open|closed]
+                               [--policy FIELD=NUMBER[:NUMBER…] …]
         Plays `weft node` towards one weft-proxy: every listener is a pod of its own, and a service at its own address,
         whose port declares PROTOCOL, else what --protocol says (http).
         An upstream whose address is a --workload is another node's, reached over mutual TLS as the workload --as; --inbound is the other end, a
@@ -74,6 +78,7 @@ struct HostOptions {
             case "--roots": rootsPath = value
             case "--revocations": revocationsPath = value
             case "--trust-domain": trustDomain = value
+            case "--policy": try PolicyOption.read(value, into: &policy)
             case "--failure": failsOpen = try Self.failsOpen(value)
             default: throw UsageFault(message: "unknown option \(option)")
             }
@@ -153,13 +158,13 @@ extension HostOptions {
             ? (0..<hosts).map {
                 Service(namespace: "test", name: "h\($0)", isHeadless: true, ports: [
                     ServicePort(name: "http", port: listens[0].address.port, protocolHint: protocolHint, endpoints: [endpoints[$0 % endpoints.count]])
-                ])
+                ], policy: policy)
             }
             : Set(listens.map(\.address.ip)).sorted().enumerated().map { index, ip in
                 Service(namespace: "test", name: "service-\(index + 1)", addresses: [ip], ports: listens.filter { $0.address.ip == ip }.map {
                     ServicePort(
                         name: "port-\($0.address.port)", port: $0.address.port, protocolHint: $0.protocolHint ?? protocolHint, endpoints: endpoints)
-                })
+                }, policy: policy)
             }
         return MeshState(nodeName: "host", trustDomain: trustDomain, workloads: pods + targets, services: services)
     }

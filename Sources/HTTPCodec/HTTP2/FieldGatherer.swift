@@ -143,6 +143,7 @@ extension FieldGatherer {
         if !kept.proto { withheld.insert(.xForwardedProto) }
         if !forwarding.peerAddress.isEmpty { withheld.insert(.xForwardedFor) }
         if head.minorVersion == 0 { withheld.insert(.expect) }
+        if forwarding.millisecondsLeft > 0 { withheld.insert(forwarding.isCall ? .grpcTimeout : .requestTimeout) }
         addFields(head, base, except: withheld)
 
         if !forwarding.peerAddress.isEmpty {
@@ -161,7 +162,9 @@ extension FieldGatherer {
             }
         }
         if !kept.proto { if forwarding.isSecure { add("x-forwarded-proto", "https") } else { add("x-forwarded-proto", "http") } }
+        if forwarding.millisecondsLeft > 0 { add(forwarding.isCall ? "grpc-timeout" : "x-request-timeout") { forwarding.writeTimeLeft(to: &$0) } }
         if !forwarding.weftDestination.isEmpty { add("x-weft-destination", forwarding.weftDestination) }
+        if forwarding.isAnotherAttempt, !forwarding.weftDestination.isEmpty { add("x-weft-attempt", "2") }
         if !forwarding.clientCertificate.isEmpty { add("x-forwarded-client-cert", forwarding.clientCertificate) }
         if !kept.requestID, !forwarding.peerKnowsChance { add("x-request-id", isFresh: true) { writeRequestIDValue(forwarding.random, to: &$0) } }
         if !kept.trace, !forwarding.peerKnowsChance { add("traceparent", isFresh: true) { writeTraceparentValue(forwarding.random, to: &$0) } }
@@ -180,7 +183,7 @@ extension FieldGatherer {
     }
 
     /// A response as HTTP/2 has it: what `ResponseWriter.write` says in HTTP/1.1.
-    mutating func gatherResponse(_ head: borrowing Head, _ base: UnsafeRawPointer, isUpgrade: Bool) {
+    mutating func gatherResponse(_ head: borrowing Head, _ base: UnsafeRawPointer, isUpgrade: Bool, wasRetried: Bool) {
         begin()
         // The handshake's success has another name here (RFC 8441, 5).
         let status = head.status == 101 && isUpgrade ? 200 : head.status
@@ -189,6 +192,7 @@ extension FieldGatherer {
         if head.status < 200 || head.status == 204 { withheld.insert(.contentLength) }
         if isUpgrade { withheld.insert(.webSocketAccept) }
         addFields(head, base, except: withheld)
+        if wasRetried { add("x-weft-attempt", "2") }
     }
 
     /// The head of an answer of our own.
@@ -196,7 +200,7 @@ extension FieldGatherer {
         begin()
         addStatus(reply.status)
         add("x-weft-reason") { reply.writeReason(to: &$0) }
-        if !reply.isEmpty { add("content-type", "text/plain") }
+        if let content = reply.content { add("content-type", content.type) } else if !reply.isEmpty { add("content-type", "text/plain") }
         add("content-length") { $0.writeDecimal(UInt64(reply.bodyBytes)) }
         for field in reply.fields {
             guard let name = field.name.baseAddress else { continue }

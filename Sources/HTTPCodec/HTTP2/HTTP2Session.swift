@@ -80,11 +80,11 @@ public struct HTTP2Session: ~Copyable {
     }
 
     /// Submits a response, final or interim, parsed from HTTP/1.1 or decoded from HTTP/2. An interim one never ends the stream.
-    public mutating func submitResponse(_ stream: Int32, _ head: borrowing Head, of bytes: UnsafeRawBufferPointer, ends: Bool) {
+    public mutating func submitResponse(_ stream: Int32, _ head: borrowing Head, of bytes: UnsafeRawBufferPointer, ends: Bool, wasRetried: Bool = false) {
         guard let record = state.pointee.live(stream), let base = bytes.baseAddress else { return }
         let isInterim = head.isInterim
         if record.pointee.isConnect || record.pointee.isUpgrade, head.status == 101 || head.status / 100 == 2 { record.pointee.isTunnel = true }
-        state.pointee.workspace.pointee.gatherer.gatherResponse(head, base, isUpgrade: record.pointee.isUpgrade)
+        state.pointee.workspace.pointee.gatherer.gatherResponse(head, base, isUpgrade: record.pointee.isUpgrade, wasRetried: wasRetried)
         state.pointee.submitHead(record, ends: ends && !isInterim, isInterim: isInterim)
     }
 
@@ -103,7 +103,7 @@ public struct HTTP2Session: ~Copyable {
         let hasBody = !reply.isEmpty && !reply.answersHead && !record.pointee.answersHead
         state.pointee.submitHead(record, ends: !hasBody, isInterim: false)
         guard hasBody else { return }
-        withUnsafeTemporaryAllocation(byteCount: 128, alignment: 1) { memory in
+        withUnsafeTemporaryAllocation(byteCount: max(128, reply.bodyBytes), alignment: 1) { memory in
             var body = ByteWriter(memory)
             reply.writeBody(to: &body)
             _ = state.pointee.append(record, body.written)
