@@ -12,12 +12,13 @@ extension Worker {
     mutating func openUpstream(_ number: UInt32, _ exchange: ExchangePlace, _ connection: ConnectionPlace) {
         if exchange.pointee.target.wire == .bridged { return bridgeUpstream(number, exchange, connection) }
         let key = shelf(for: exchange.pointee.target)
-        // Who waits already goes first.
-        if !stock.hasMatch(key), let socket = stock.take(key, now: now) {
+        // Who waits already goes first, but for those who are served apart.
+        let isApart = connection.pointee.isApart
+        if !stock.owes(key, beforeApart: isApart), let socket = stock.take(key, now: now) {
             connect(number, exchange, connection, socket)
         } else {
             exchange.pointee.reach = .socket
-            stock.wait(exchanges.token(at: number), at: key)
+            stock.wait(exchanges.token(at: number), at: key, isApart: isApart)
             setDeadline(exchange, number, milliseconds: limits.connectMilliseconds)
         }
         refill(key)
@@ -196,8 +197,10 @@ extension Worker {
     /// Connects those who wait at a shelf that has sockets again: each connect costs 20 µs and more, outside its pod's turns, so in company only a
     /// few between two looks at the others.
     private mutating func matchWaiters(at key: ShelfKey) {
-        var rest = isShared ? WorkerSizes.connectsPerLookShared : Int(SocketsWanted.countMax)
+        var rest = Int(SocketsWanted.countMax)
+        let begun = monotonicNow()
         while rest > 0, let (waiter, socket) = stock.match(key) {
+            defer { if isShared, turnIsOver(since: begun) { rest = 0 } }
             rest -= 1
             if let session = sessionWaiting(waiter) {
                 connectSession(session, socket)

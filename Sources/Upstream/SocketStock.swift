@@ -18,21 +18,26 @@ public struct ShelfKey: Equatable, Sendable {
 /// Sockets that `node` has made inside pod namespaces for this worker, and the queue of those who wait for one.
 ///
 /// A shelf is empty until its pod first connects. It is refilled before it is empty, in batches that double each time it ran dry all the same,
-/// and it is cleared when nobody has taken from it for a while. The stock decides; whoever owns the channel sends what
-/// `refill` says and hands in what arrives.
+/// and it is cleared when nobody has taken from it for a while. One batch of each shelf is under way at a time: node makes them in the order
+/// in which they were asked for, and a pod that wants a thousand must not keep the others waiting for more than one of its batches. The stock decides;
+/// whoever owns the channel sends what `refill` says and hands in what arrives.
 public struct SocketStock: ~Copyable {
     static let batchMin: UInt32 = 4
     static let batchMax: UInt32 = SocketsWanted.countMax
     public static let clearAfterNanoseconds: Nanoseconds = 30_000_000_000
+    /// An answer that has not come by then was lost, for its channel was full.
+    static let answerNanoseconds: Nanoseconds = 1_000_000_000
 
     struct Shelf {
         let key: ShelfKey
         var sockets: [Int32] = []
         /// First come, first served. Tokens of those that gave up in the meantime name nobody and are skipped.
         var waiting: [Token] = []
-        /// What was asked for and not answered yet; node answers each request once, in order, with as many or fewer.
-        var asked: [UInt32] = []
-        var onTheWay: UInt32 { asked.reduce(0, +) }
+        /// Behind all of them: those of clients that are served apart.
+        var waitingApart: [Token] = []
+        /// What was asked for and not answered yet, 0: nothing; node answers a request once, with as many or fewer.
+        var onTheWay: UInt32 = 0
+        var askedAt: Nanoseconds = 0
         var batch = SocketStock.batchMin
         var lastTaken: Nanoseconds = 0
     }
@@ -59,17 +64,23 @@ public struct SocketStock: ~Copyable {
     }
 
     /// Queues up for the next delivery.
-    public mutating func wait(_ waiter: Token, at key: ShelfKey) { shelves[shelf(key)].waiting.append(waiter) }
+    /// - Parameter isApart: behind everybody who is not.
+    public mutating func wait(_ waiter: Token, at key: ShelfKey, isApart: Bool = false) {
+        let index = shelf(key)
+        if isApart { shelves[index].waitingApart.append(waiter) } else { shelves[index].waiting.append(waiter) }
+    }
 
     /// How many sockets to ask for now; 0 for none. What is asked for counts as on its way until delivered or refused.
     public mutating func refill(_ key: ShelfKey) -> UInt32 {
         let index = shelf(key)
-        let waiting = UInt32(shelves[index].waiting.count), held = UInt32(shelves[index].sockets.count)
-        if waiting > shelves[index].onTheWay, held == 0 { shelves[index].batch = min(shelves[index].batch * 2, Self.batchMax) }
+        guard shelves[index].onTheWay == 0 || shelves[index].lastTaken >= shelves[index].askedAt + Self.answerNanoseconds else { return 0 }
+        let waiting = UInt32(shelves[index].waiting.count + shelves[index].waitingApart.count), held = UInt32(shelves[index].sockets.count)
+        if waiting > 0, held == 0 { shelves[index].batch = min(shelves[index].batch * 2, Self.batchMax) }
         // Half a batch left: the rest must last for the way to node and back (some 50 µs, several turns of the loop).
-        guard held + shelves[index].onTheWay < waiting + shelves[index].batch / 2 else { return 0 }
-        let count = min(waiting + shelves[index].batch - held - shelves[index].onTheWay, Self.batchMax)
-        shelves[index].asked.append(count)
+        guard held < waiting + shelves[index].batch / 2 else { return 0 }
+        let count = min(waiting + shelves[index].batch - held, Self.batchMax)
+        shelves[index].onTheWay = count
+        shelves[index].askedAt = shelves[index].lastTaken
         return count
     }
 
@@ -78,20 +89,24 @@ public struct SocketStock: ~Copyable {
         let index = shelf(key)
         shelves[index].sockets.append(contentsOf: sockets)
         socketCount += sockets.count
-        if !shelves[index].asked.isEmpty { shelves[index].asked.removeFirst() }
+        shelves[index].onTheWay = 0
     }
 
     /// The next waiter together with a socket for it, while there are both.
     public mutating func match(_ key: ShelfKey) -> (waiter: Token, socket: Int32)? {
         let index = shelf(key)
-        guard !shelves[index].waiting.isEmpty, let socket = shelves[index].sockets.popLast() else { return nil }
+        guard !shelves[index].waiting.isEmpty || !shelves[index].waitingApart.isEmpty, let socket = shelves[index].sockets.popLast() else { return nil }
         socketCount -= 1
-        return (shelves[index].waiting.removeFirst(), socket)
+        return (shelves[index].waiting.isEmpty ? shelves[index].waitingApart.removeFirst() : shelves[index].waiting.removeFirst(), socket)
     }
 
     /// Whether `match` would find a pair.
-    public func hasMatch(_ key: ShelfKey) -> Bool {
-        for shelf in shelves where shelf.key == key { return !shelf.waiting.isEmpty && !shelf.sockets.isEmpty }
+    public func hasMatch(_ key: ShelfKey) -> Bool { owes(key, beforeApart: true) }
+
+    /// Whether those who wait already have a right to the sockets on the shelf before anyone new.
+    /// - Parameter beforeApart: before someone new who is served apart.
+    public func owes(_ key: ShelfKey, beforeApart: Bool) -> Bool {
+        for shelf in shelves where shelf.key == key { return !shelf.sockets.isEmpty && (!shelf.waiting.isEmpty || beforeApart && !shelf.waitingApart.isEmpty) }
         return false
     }
 
@@ -101,12 +116,15 @@ public struct SocketStock: ~Copyable {
         socketCount += 1
     }
 
-    /// The oldest request was refused, or the newest could not be sent: the waiters to be told.
+    /// The request was refused, or could not be sent: the waiters to be told.
     public mutating func refused(_ key: ShelfKey) -> [Token] {
         let index = shelf(key)
-        if !shelves[index].asked.isEmpty { shelves[index].asked.removeFirst() }
-        defer { shelves[index].waiting.removeAll() }
-        return shelves[index].waiting
+        shelves[index].onTheWay = 0
+        defer {
+            shelves[index].waiting.removeAll()
+            shelves[index].waitingApart.removeAll()
+        }
+        return shelves[index].waiting + shelves[index].waitingApart
     }
 
     /// Closes what lies unused on shelves that nobody has visited for a while.
@@ -122,7 +140,7 @@ public struct SocketStock: ~Copyable {
         var waiters: [Token] = []
         for index in shelves.indices.reversed() where shelves[index].key.pod == pod {
             clear(index)
-            waiters += shelves[index].waiting
+            waiters += shelves[index].waiting + shelves[index].waitingApart
             shelves.remove(at: index)
         }
         return waiters

@@ -163,7 +163,48 @@ import Testing
         #expect(step10 == 0)
         stock.wait(Token(raw: 2), at: shelf)
         let step11 = stock.refill(shelf)
-        #expect(step11 <= 64)
+        #expect(step11 == 0, "one batch at a time")
+    }
+
+    /// A thousand who wait ask for no more at once than one batch, so that another pod's request is behind that and no more.
+    @Test func aCrowdHasOneBatchUnderWay() {
+        var stock = SocketStock()
+        for waiter in UInt64(1)...1_000 { stock.wait(Token(raw: waiter), at: shelf) }
+        var rounds = 0, served = 0
+        while served < 1_000, rounds < 1_000 {
+            let wanted = stock.refill(shelf)
+            #expect(wanted > 0 && wanted <= SocketStock.batchMax)
+            let step15 = stock.refill(shelf)
+            #expect(step15 == 0)
+            stock.deliver(shelf, [Int32](repeating: -1, count: Int(wanted)))
+            while stock.match(shelf) != nil { served += 1 }
+            rounds += 1
+        }
+        #expect(served == 1_000)
+    }
+
+    @Test func anAnswerThatIsLostIsAskedForAgain() {
+        var stock = SocketStock()
+        for (time, expected) in [(0, true), (SocketStock.answerNanoseconds - 1, false), (SocketStock.answerNanoseconds, true), (SocketStock.answerNanoseconds + 1, false)] {
+            _ = stock.take(shelf, now: time)
+            stock.wait(Token(raw: 1), at: shelf)
+            let wanted = stock.refill(shelf)
+            #expect((wanted > 0) == expected, "at \(time)")
+        }
+    }
+
+    @Test func whoIsServedApartWaitsBehindItsNeighbours() {
+        var stock = SocketStock()
+        stock.wait(Token(raw: 1), at: shelf, isApart: true)
+        stock.wait(Token(raw: 2), at: shelf, isApart: true)
+        stock.deliver(shelf, [-1, -1])
+        let beforeApart = stock.owes(shelf, beforeApart: true), beforeOthers = stock.owes(shelf, beforeApart: false)
+        #expect(beforeApart && !beforeOthers)
+        stock.wait(Token(raw: 3), at: shelf)
+        let first = stock.match(shelf)?.waiter, second = stock.match(shelf)?.waiter
+        #expect(first == Token(raw: 3) && second == Token(raw: 1))
+        let rest = stock.refused(shelf)
+        #expect(rest == [Token(raw: 2)])
     }
 
     @Test func aShortDeliveryLeavesNoPhantoms() {
