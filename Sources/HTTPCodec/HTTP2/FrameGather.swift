@@ -112,7 +112,7 @@ extension SessionState {
         if ends { record.pointee.endsBehindQueue = true }
         resume(record)
         workspace.pointee.out = ByteWriter(gather.pointee.writable)
-        pullFrames()
+        pullFrames(limits.framesGatheredMax)
         gather.pointee.finish(workspace.pointee.out.count)
         lentStream = 0
         // The record may be gone: its last frame is among those gathered.

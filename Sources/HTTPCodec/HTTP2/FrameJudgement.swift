@@ -168,7 +168,8 @@ extension SessionState {
     /// Whether no stream's window is pushed above its maximum; the library would only reset those streams (RFC 9113, 6.9.2).
     private func mayChangeInitialWindow(to value: Int) -> Bool {
         let change = value &- Int(nghttp2_session_get_remote_settings(library, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE))
-        guard change > 0 else { return true }
+        // A window is the initial one and what it gained, less what was sent: as a rule no stream needs to be asked.
+        guard change > 0, value &+ windowGainedMax > 0x7FFF_FFFF else { return true }
         var each = records
         while let record = each {
             each = record.pointee.next
@@ -186,9 +187,12 @@ extension SessionState {
             if increment == 0 { return .fault(.zeroWindowIncrement) }
             return Int(nghttp2_session_get_remote_window_size(library)) &+ increment > 0x7FFF_FFFF ? .fault(.windowOverflow) : .feed
         }
-        guard live(header.stream) != nil else { return .drop }
+        guard let record = live(header.stream) else { return .drop }
         if increment == 0 { return .reset(.protocolError) }
         let window = Int(nghttp2_session_get_stream_remote_window_size(library, header.stream))
-        return window &+ increment > 0x7FFF_FFFF ? .reset(.flowControlError) : .feed
+        guard window &+ increment <= 0x7FFF_FFFF else { return .reset(.flowControlError) }
+        record.pointee.windowGained &+= increment
+        windowGainedMax = max(windowGainedMax, record.pointee.windowGained)
+        return .feed
     }
 }

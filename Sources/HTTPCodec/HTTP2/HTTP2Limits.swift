@@ -26,6 +26,8 @@ public struct HTTP2Limits: Sendable, Equatable {
     public var queueBytesHardMax: Int { queueBytesMax + streamWindowBytes + 64 * 1024 }
     /// Content of fewer bytes is copied: two more pieces of one send cost what copying 1 KiB does.
     public var lentBytesMin = 1024
+    /// Frames that leave together with lent content, which waits for none behind them: each costs up to two microseconds.
+    public var framesGatheredMax = 256
     /// Bytes that wait on all streams of one connection, above which each stream may only hold `queueBytesMin`.
     public var queueBytesPerSession = 4 * 1024 * 1024
     /// Bytes any stream may have waiting, so that none starves behind the others.

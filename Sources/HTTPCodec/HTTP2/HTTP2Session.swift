@@ -214,14 +214,20 @@ public struct HTTP2Session: ~Copyable {
     }
 
     /// Writes frames.
-    /// - Returns: bytes written. Fewer than fit: all is said for now, or no window is open; `wantsWrite` tells which.
-    public mutating func write(into memory: UnsafeMutableRawBufferPointer) -> Int { state.pointee.write(into: memory) }
+    /// - Parameter framesMax: how many, about: the library may tell a few more with one of them.
+    /// - Returns: bytes written. Fewer than fit: all is said for now, no window is open, or there were enough; `wantsWrite` and `wasCutShort` tell which.
+    public mutating func write(into memory: UnsafeMutableRawBufferPointer, framesMax: Int = .max) -> Int {
+        state.pointee.write(into: memory, framesMax: framesMax)
+    }
+
+    /// The last call of `write` stopped because it had written as many frames as it might.
+    public var wasCutShort: Bool { state.pointee.workspace.pointee.framesLeft <= 0 }
 
     /// Writes frames onto the end of a queue, at most `bytes`.
     public mutating func write(to queue: inout ByteQueue, upTo bytes: Int) -> Int {
         let wanted = min(bytes, queue.room)
         guard wanted > 0, queue.reserve(wanted) else { return 0 }
-        let written = state.pointee.write(into: UnsafeMutableRawBufferPointer(rebasing: queue.writable[..<wanted]))
+        let written = state.pointee.write(into: UnsafeMutableRawBufferPointer(rebasing: queue.writable[..<wanted]), framesMax: .max)
         queue.commit(written)
         return written
     }

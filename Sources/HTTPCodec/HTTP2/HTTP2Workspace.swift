@@ -34,6 +34,8 @@ struct WorkspaceState {
     var gathers = FrameGathers()
     /// Where `write` puts frames, while it runs.
     var out = ByteWriter(UnsafeMutableRawBufferPointer(start: nil, count: 0))
+    /// How many more frames may be written, while it runs.
+    var framesLeft = 0
     /// `now` of the call that runs.
     var now: UInt64 = 0
 
@@ -54,6 +56,10 @@ struct WorkspaceState {
         nghttp2_option_set_no_closed_streams(options, 1)
         nghttp2_option_set_max_send_header_block_length(options, FieldGatherer.blockBytesMax)
         nghttp2_option_set_peer_max_concurrent_streams(options, 100)
+        // Resets and CONTINUATION frames are counted by `FrameGuard`, which knows of honest work. The library's own bounds are lower: it would end
+        // a session whose client cancels 33 calls a second, and refuse a head in nine frames.
+        nghttp2_option_set_stream_reset_rate_limit(options, .max, .max)
+        nghttp2_option_set_max_continuations(options, limits.continuationsMax)
         decoder = HeadDecoder()
         gatherer = FieldGatherer()
     }

@@ -39,6 +39,39 @@ extension SessionState {
         table.tearDown(&workspace.pointee.memory.pointee)
     }
 
+    /// Gives up to `most` streams up, the library's part of them included, as if their peer had reset them: that is the one way to have the library
+    /// forget a stream without a word to anybody.
+    /// - Returns: whether none is left that could be given up like that.
+    mutating func dismantle(_ most: Int) -> Bool {
+        guard isServer, !isLibraryDead else { return true }
+        endFrame()
+        var rest = most
+        while let record = records {
+            if let told = takeClosed() { free(told); continue }
+            guard rest > 0 else { return false }
+            rest &-= 1
+            let id = UInt32(bitPattern: record.pointee.id)
+            var frame = InlineArray<13, UInt8>(repeating: 0)
+            frame[2] = 4
+            frame[3] = FrameType.resetStream
+            for index in 0..<4 { frame[5 &+ index] = UInt8(truncatingIfNeeded: id &>> (24 &- 8 &* UInt32(index))) }
+            withUnsafeBytes(of: &frame) { feed($0.baseAddress!, 13) }
+            // A library that has ended the connection of its own accord listens no more.
+            guard closedFirst != nil || records != record, !isLibraryDead else { return true }
+        }
+        return true
+    }
+
+    /// Ends the DATA frame that the library is in the middle of.
+    private mutating func endFrame() {
+        let nothing = InlineArray<256, UInt8>(repeating: 0)
+        while dataLeft > 0, !isLibraryDead {
+            let count = min(dataLeft, 256)
+            dataLeft &-= count
+            withUnsafeBytes(of: nothing) { feed($0.baseAddress!, count) }
+        }
+    }
+
     /// Resets streams on which bytes have waited too long for a window; their owners are told when the frames are written.
     /// And tells clients to stop that still send long after the answer (RFC 9113, 8.1).
     mutating func resetOverdue(now: UInt64) -> Bool {
@@ -80,6 +113,11 @@ extension HTTP2Session {
         state.pointee.fail(fault)
         state.pointee.hasToldFailure = true
     }
+
+    /// Gives up to `most` streams up, of a session that is about to go: what there is of two thousand takes a millisecond to give back. Nothing is told
+    /// of them, and nothing but this may be asked of the session any more.
+    /// - Returns: whether all are gone that can be given up one by one.
+    public mutating func dismantle(upTo most: Int) -> Bool { state.pointee.dismantle(most) }
 
     /// Why the connection was given up; nil while it was not.
     public var failure: HTTP2Fault? { state.pointee.failure }

@@ -31,18 +31,20 @@ extension SessionState {
         }
     }
 
-    /// Gives up the connection: GOAWAY is queued, and nothing that comes is looked at any more.
+    /// Gives up the connection: GOAWAY is owed, and nothing that comes is looked at any more.
+    ///
+    /// The library is not told: it would go through everything that waits, in one piece, and could not give up its streams one by one afterwards.
     mutating func fail(_ fault: HTTP2Fault) {
         guard failure == nil else { return }
         failure = fault
+        owesGoAway = true
         partial.removeAll()
-        if !isLibraryDead { nghttp2_session_terminate_session(library, fault.code.rawValue) }
     }
 
     /// The library may not be called any more.
     mutating func die(_ fault: HTTP2Fault) {
         isLibraryDead = true
-        if failure == nil { failure = fault }
+        fail(fault)
     }
 
     private mutating func failing(_ fault: HTTP2Fault) -> HTTP2Event? {
@@ -108,7 +110,7 @@ extension SessionState {
     }
 
     /// Gives bytes to the library.
-    private mutating func feed(_ bytes: UnsafeRawPointer, _ count: Int) {
+    mutating func feed(_ bytes: UnsafeRawPointer, _ count: Int) {
         sawFrame = false
         refusedByLibrary = 0
         chunk = UnsafeRawBufferPointer(start: nil, count: 0)

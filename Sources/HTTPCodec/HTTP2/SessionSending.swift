@@ -13,7 +13,7 @@ extension SessionState {
     ) -> Int {
         let waiting = record.pointee.id == lentStream ? lent.count : record.pointee.queue.count
         let count = min(room, waiting)
-        if count > 0, workspace.pointee.out.remaining < 10 { return Int(NGHTTP2_ERR_PAUSE.rawValue) }
+        if count > 0, workspace.pointee.out.remaining < 10 || workspace.pointee.framesLeft <= 0 { return Int(NGHTTP2_ERR_PAUSE.rawValue) }
         let isLast = count == waiting
         if count == 0 && !record.pointee.endsBehindQueue && record.pointee.trailers == nil {
             record.pointee.isDeferred = true
@@ -55,6 +55,7 @@ extension SessionState {
 
     mutating func frameSent(_ frame: UnsafePointer<nghttp2_frame>) {
         let header = frame.pointee.hd
+        workspace.pointee.framesLeft &-= 1
         switch UInt32(header.type) {
         case NGHTTP2_DATA.rawValue, NGHTTP2_HEADERS.rawValue:
             guard let record = table[header.stream_id] else { return }
@@ -66,29 +67,37 @@ extension SessionState {
             if isServer, !record.pointee.peerEnded, !record.pointee.isTunnel { record.pointee.answeredAt = max(workspace.pointee.now, 1) }
         case NGHTTP2_GOAWAY.rawValue:
             // The library ended the connection for something nobody here has seen: a block of a stream that is no more.
-            if failure == nil, frame.pointee.goaway.error_code != HTTP2Code.noError.rawValue { failure = .compression }
+            guard frame.pointee.goaway.error_code != HTTP2Code.noError.rawValue else { return }
+            owesGoAway = false
+            if failure == nil { failure = .compression }
         default: break
         }
     }
 
     /// A request that cannot be sent any more, for GOAWAY came first. The library tells of its stream only if it had opened it.
     mutating func frameNotSent(_ frame: UnsafePointer<nghttp2_frame>) {
+        workspace.pointee.framesLeft &-= 1
         guard UInt32(frame.pointee.hd.type) == NGHTTP2_HEADERS.rawValue, !isServer, frame.pointee.headers.cat == NGHTTP2_HCAT_REQUEST else { return }
         streamClosed(frame.pointee.hd.stream_id, .refusedStream)
     }
 
     /// Fills `out` with frames.
-    mutating func write(into memory: UnsafeMutableRawBufferPointer) -> Int {
+    mutating func write(into memory: UnsafeMutableRawBufferPointer, framesMax: Int) -> Int {
         workspace.pointee.out = ByteWriter(memory)
-        pullFrames()
+        pullFrames(framesMax)
         return workspace.pointee.out.count
     }
 
-    /// Lets the library hand out frames until there is no room, or nothing to say.
-    mutating func pullFrames() {
+    /// Of what waits when a connection is given up, so many frames still go out before GOAWAY: our SETTINGS, if they are among them, come first.
+    private static let lastFramesMax = 16
+
+    /// Lets the library hand out frames until there is no room, nothing to say, or as many are written as may be.
+    mutating func pullFrames(_ framesMax: Int) {
         rests = false
+        workspace.pointee.framesLeft = failure == nil ? framesMax : owesGoAway ? Self.lastFramesMax : 0
         writePending()
-        while pending.isEmpty, !isLibraryDead {
+        defer { writeGoAway() }
+        while pending.isEmpty, !isLibraryDead, workspace.pointee.framesLeft > 0 {
             var bytes: UnsafePointer<UInt8>?
             let count = nghttp2_session_mem_send(library, &bytes)
             guard count > 0 else {
@@ -100,6 +109,20 @@ extension SessionState {
         }
     }
 
+    private mutating func writeGoAway() {
+        guard owesGoAway, let failure, pending.isEmpty, workspace.pointee.out.remaining >= FrameHeader.byteCount + 8 else { return }
+        owesGoAway = false
+        var frame = InlineArray<17, UInt8>(repeating: 0)
+        frame[2] = 8
+        frame[3] = FrameType.goAway
+        let last = UInt32(bitPattern: nghttp2_session_get_last_proc_stream_id(library)), code = failure.code.rawValue
+        for index in 0..<4 {
+            frame[9 &+ index] = UInt8(truncatingIfNeeded: last &>> (24 &- 8 &* UInt32(index)))
+            frame[13 &+ index] = UInt8(truncatingIfNeeded: code &>> (24 &- 8 &* UInt32(index)))
+        }
+        withUnsafeBytes(of: &frame) { workspace.pointee.out.write($0.baseAddress!, count: 17) }
+    }
+
     private mutating func writePending() {
         let count = min(pending.count, workspace.pointee.out.remaining)
         guard count > 0, let base = pending.baseAddress else { return }
@@ -108,10 +131,10 @@ extension SessionState {
     }
 
     var wantsWrite: Bool {
-        if !pending.isEmpty { return true }
-        if isLibraryDead { return false }
+        if !pending.isEmpty || owesGoAway { return true }
+        if isLibraryDead || failure != nil { return false }
         // Once a client has said GOAWAY and has no stream left, the library wants no more; its PING is owed an answer all the same.
-        return nghttp2_session_want_write(library) != 0 || isServer && failure == nil && nghttp2_session_get_outbound_queue_size(library) > 0
+        return nghttp2_session_want_write(library) != 0 || isServer && nghttp2_session_get_outbound_queue_size(library) > 0
     }
 
     // MARK: Content

@@ -47,6 +47,8 @@ struct SessionState: ~Copyable {
     var openStreams = 0
     var queuedBytes = 0
     var heldBytes = 0
+    /// The most that any stream's window has gained.
+    var windowGainedMax = 0
     /// Bytes of the connection's window that are not given back while too much is held.
     var owedBytes = 0
 
@@ -60,6 +62,8 @@ struct SessionState: ~Copyable {
 
     // The connection.
     var failure: HTTP2Fault?
+    /// The peer has not been told of the failure yet.
+    var owesGoAway = false
     /// `next` has told of the failure.
     var hasToldFailure = false
     /// The library may only be deleted.

@@ -25,6 +25,8 @@ struct StreamRecord {
     var bytesPromised = -1
     /// Content bytes received and not taken yet.
     var held = 0
+    /// What the peer has added to its window, WINDOW_UPDATE by WINDOW_UPDATE.
+    var windowGained = 0
 
     // Sending.
     var queue = StreamQueue()
