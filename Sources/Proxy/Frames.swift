@@ -84,6 +84,9 @@ extension Worker {
     /// many small sends: at 50 µs they were nearly twice as many, and an exchange cost a quarter more.
     private var framesNanoseconds: UInt64 { UInt64(scheduler.quantumNanoseconds) }
 
+    /// What began then has taken as long as a turn may.
+    func turnIsOver(since begun: Nanoseconds) -> Bool { monotonicNow() - begun >= framesNanoseconds }
+
     /// Lets the session read frames until all are dealt with, or the turn is over. Their content stays where it is meanwhile, so it is lent.
     /// - Returns: how many bytes are left for the next turn; nil when the session has ended.
     private mutating func passFrames(_ connection: ConnectionPlace, _ index: UInt32, _ session: SessionPlace, _ bytes: UnsafeRawBufferPointer) -> Int? {
@@ -230,10 +233,12 @@ extension Worker {
     /// Pulls what waits out of the session, as much as one send may take.
     private mutating func writeFrames(_ connection: ConnectionPlace, _ index: UInt32, _ session: SessionPlace) {
         guard connection.pointee.output.isEmpty else { return }
+        let begun = isShared ? monotonicNow() : 0
         session.pointee.blockedSince = 0
         while session.pointee.codec.wantsWrite {
             let memory = UnsafeMutableRawBufferPointer(rebasing: writeMemory[..<WorkerSizes.sendBytesMax])
-            let count = session.pointee.codec.write(into: memory)
+            let count = session.pointee.codec.write(into: memory, framesMax: isShared ? WorkerSizes.framesPerSendShared : .max)
+            if session.pointee.codec.wasCutShort { again(connection, index) }
             if count == 0 { break }
             guard write(UnsafeRawBufferPointer(rebasing: memory[..<count]), to: connection) else { return sendFailed(connection, index) }
             if !connection.pointee.output.isEmpty {
@@ -245,6 +250,9 @@ extension Worker {
         }
         while let owner = session.pointee.codec.nextWritable() {
             if session.pointee.isServer { replyMayContinue(owner - 1) } else { requestMayContinue(owner - 1) }
+            guard isShared, turnIsOver(since: begun) else { continue }
+            again(connection, index)
+            break
         }
         if session.pointee.codec.hasEvents { again(connection, index) }
         if session.pointee.isServer { settleSession(connection, index, session) } else { settleUpstreamSession(connection, index, session) }

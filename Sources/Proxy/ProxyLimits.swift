@@ -129,8 +129,11 @@ enum WorkerSizes {
     /// The step above the largest read: through a pipe. A move that brings less than this was not worth one.
     static let spliceShift = readShiftMax + 1
     static let spliceBytesLeast = 32 * 1024
-    /// Exchanges of a session that has failed which end in one turn: each costs its books and an upstream connection, about 10 µs.
-    static let exchangesEndedPerTurn = 32, exchangesEndedPerTurnShared = 4
+    /// Exchanges of a session that has failed which end in one turn: each costs its books and an upstream connection, about 10 µs. While several pods
+    /// are at work the clock decides.
+    static let exchangesEndedPerTurn = 32
+    /// Streams of a client's session that has ended which are given up in one turn: half a microsecond each.
+    static let streamsGivenUpPerTurn = 256, streamsGivenUpPerTurnShared = 32
     /// A client's requests that may wait for a connection to a server while it is served in one queue with the others of its pod: each brings
     /// a connection into that queue, which costs some 50 µs before it rests.
     static let pendingTogetherMax: Int32 = 32
@@ -138,8 +141,6 @@ enum WorkerSizes {
     static let streamsTogetherMax: UInt32 = 256
     /// Exchanges that are asked about again in one turn after new tables came: 50 ns each, and 10 µs more for one that is ended.
     static let rejudgedPerTurn = 512
-    /// Waiters that get a socket and connect between two looks at epoll, while several pods are at work.
-    static let connectsPerLookShared = 4
     /// A gRPC deadline farther away than 30 days is none; what a wheel's ticks can count ends at 397.
     static let callNanosecondsMax: UInt64 = 30 * 86_400 * 1_000_000_000
     /// One read of a reply whose stream has hardly any room: two thousand streams that nobody reads must not fill their pod's budget.
@@ -164,6 +165,9 @@ enum WorkerSizes {
     static let outputBytesMax = 2 * 1_024 * 1_024
     /// What one turn of a session sends: the frames of many streams, or of one that is in a hurry.
     static let sendBytesMax = 2 * readBytesMax
+    /// Frames of one send while several pods are at work. One costs up to two microseconds, and 128 KiB of resets, answers without content, or
+    /// DATA that the peer's windows cut down to a byte hold thousands.
+    static let framesPerSendShared = 24
     /// The payload of a full Ethernet segment with timestamps.
     static let segmentBytes = 1_448
     /// Connections accepted per wake: more would let one pod's burst hold the turn.

@@ -88,8 +88,9 @@ extension Worker {
             return false
         }
         var ended = 0
+        let begun = monotonicNow()
         while session.pointee.firstExchange != nobody {
-            guard ended < exchangesEndedPerTurn else {
+            guard mayEndMore(ended, since: begun) else {
                 again(connection, index)
                 break
             }

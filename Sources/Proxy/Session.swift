@@ -1,5 +1,6 @@
 import Balancing
 import Bytes
+import CLinux
 import EventLoop
 import HTTPCodec
 import MutualTLS
@@ -149,33 +150,43 @@ extension Worker {
         ledger.lower(.http2StreamsOpenDownstream)
     }
 
-    /// The client is gone, and with it whoever wanted the replies. Two thousand exchanges take tens of milliseconds to end, so they do it a
-    /// few at a time, in their pod's turns; until the last one has, session and connection keep their places, though nothing moves on them.
+    /// The client is gone, and with it whoever wanted the replies. Two thousand exchanges take tens of milliseconds to end, and their
+    /// streams another one, so they do it a few at a time, in their pod's turns; until the last one has, session and connection keep their places,
+    /// though nothing moves on them.
     mutating func endSession(_ connection: ConnectionPlace, _ index: UInt32) {
         let place = connection.pointee.session
         guard place != nobody else { return }
         let session = sessions.at(place)
         var ended = 0
+        let begun = monotonicNow()
         while session.pointee.firstExchange != nobody {
-            guard ended < exchangesEndedPerTurn else { return again(connection, index) }
+            guard mayEndMore(ended, since: begun) else { return again(connection, index) }
             streamAborted(session.pointee.firstExchange)
             ended += 1
+        }
+        guard session.pointee.codec.dismantle(upTo: isShared ? WorkerSizes.streamsGivenUpPerTurnShared : WorkerSizes.streamsGivenUpPerTurn) else {
+            return again(connection, index)
         }
         connection.pointee.session = nobody
         sessions.remove(at: place)
         ledger.lower(.http2SessionsOpenDownstream)
     }
 
-    var exchangesEndedPerTurn: Int { isShared ? WorkerSizes.exchangesEndedPerTurnShared : WorkerSizes.exchangesEndedPerTurn }
+    /// Whether one more of a session's exchanges may end in this turn, which `ended` have since it began. Each takes from two microseconds to fifty,
+    /// for its connection to a server is closed with it.
+    func mayEndMore(_ ended: Int, since begun: Nanoseconds) -> Bool {
+        ended < WorkerSizes.exchangesEndedPerTurn && (ended == 0 || !isShared || !turnIsOver(since: begun))
+    }
 
     /// What the client has not asked for whole when it stopped speaking cannot be answered.
     mutating func endUnfinished(_ connection: ConnectionPlace, _ index: UInt32, _ session: SessionPlace) {
         var ended = 0
+        let begun = monotonicNow()
         var number = session.pointee.firstExchange
         while number != nobody {
             let next = exchanges.at(number).pointee.nextOfDownstream
             if exchanges.at(number).pointee.requestPhase != .complete {
-                guard ended < exchangesEndedPerTurn else { return again(connection, index) }
+                guard mayEndMore(ended, since: begun) else { return again(connection, index) }
                 streamAborted(number)
                 ended += 1
             }
@@ -184,8 +195,14 @@ extension Worker {
     }
 
     /// The client wants the rest of this exchange no more, or cannot have it.
+    ///
+    /// A server that has a connection for it is told by a reset, as one with a stream is. Behind a FIN it would go on with its reply, and our port
+    /// would rest for a minute: a client that takes back a thousand requests a second uses up all there are, and then each connect searches them.
     mutating func streamAborted(_ number: UInt32) {
         let exchange = exchanges.at(number)
+        if exchange.pointee.upstream != nobody, exchange.pointee.upstreamStream == 0, !exchange.pointee.isTunnel, !exchange.pointee.isRelay {
+            clinux_reset_on_close(connections.at(exchange.pointee.upstream).pointee.descriptor)
+        }
         ledger.count(.clientAborts)
         ledger.recordFailure(exchange, status: exchange.pointee.replyHasBegun ? exchange.pointee.status : 0, .downstreamConnectionTermination, now: now)
         releaseUpstream(exchange, mayRest: false)

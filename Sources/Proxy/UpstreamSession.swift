@@ -212,8 +212,9 @@ extension Worker {
             while let number = sessionTable.takeStranded(by: place) { strand(number, ending, isDeclared: session.pointee.isDeclared) }
         }
         var ended = 0
+        let begun = monotonicNow()
         while session.pointee.firstExchange != nobody {
-            guard ended < exchangesEndedPerTurn else { return false }
+            guard mayEndMore(ended, since: begun) else { return false }
             streamWasLost(session.pointee.firstExchange, session)
             ended += 1
         }
