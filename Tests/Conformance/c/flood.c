@@ -1,5 +1,6 @@
 // An attacker with one HTTP/2 connection: sends a prologue, then rounds of frames as fast as it may, or so many per second.
-// When the connection ends it opens another after 10 ms, for as long as it lives. SIGTERM: one line of JSON on stdout.
+// When the connection ends it opens another after 10 ms, for as long as it lives. One line of JSON on stdout at the start, and of all that
+// was done so far at each SIGUSR1 and, as the last, at SIGTERM.
 //
 //   flood ADDRESS:PORT SCRIPT [-r ROUNDS_PER_SECOND] [-n] [-c CONNECTIONS]
 //
@@ -27,9 +28,10 @@ static uint32_t script[4];
 static unsigned char *prologue, *round_, *buffer[connectionsMax], scratch[1 << 16];
 static struct { int fd; size_t from, to; uint64_t rounds, again; } all[connectionsMax];
 static uint64_t sent, received, rounds, opened, ended;
-static volatile sig_atomic_t over;
+static volatile sig_atomic_t over, asked;
 
 static void stop(int signal) { (void)signal, over = 1; }
+static void ask(int signal) { (void)signal, asked = 1; }
 
 static uint64_t now(void) {
     struct timespec t;
@@ -75,6 +77,12 @@ static void compose(int i) {
     rounds++;
 }
 
+static void report(uint64_t began) {
+    printf("{\"sent\":%llu,\"received\":%llu,\"rounds\":%llu,\"opened\":%llu,\"ended\":%llu,\"seconds\":%.6f}\n", (unsigned long long)sent,
+           (unsigned long long)received, (unsigned long long)rounds, (unsigned long long)opened, (unsigned long long)ended, (now() - began) / 1e9);
+    fflush(stdout);
+}
+
 int main(int argc, char **argv) {
     int option, silent = 0, connections = 1;
     double rate = 0;
@@ -95,12 +103,17 @@ int main(int argc, char **argv) {
     if (inet_pton(AF_INET, argv[optind], &to.sin_addr) != 1) return 64;
     signal(SIGPIPE, SIG_IGN);
     signal(SIGTERM, stop);
+    signal(SIGUSR1, ask);
     for (int i = 0; i < connections; i++) buffer[i] = malloc(bufferBytes), dial(i);
-    uint64_t began = now(), due = 0;
+    uint64_t began = now(), last = began;
+    double credit = rate > 0 ? 0 : 1;
+    report(began);
     struct pollfd wait[connectionsMax];
     while (!over) {
         uint64_t time = now();
-        uint64_t allowed = rate > 0 ? (uint64_t)((time - began) / 1e9 * rate) : UINT64_MAX;
+        if (asked) asked = 0, report(began);
+        // What was not sent when it was due, for the server did not read or the attacker was stopped, is not made up for.
+        if (rate > 0) credit = credit + (time - last) / 1e9 * rate < 1 + rate / 50 ? credit + (time - last) / 1e9 * rate : 1 + rate / 50, last = time;
         int idle = 1;
         for (int i = 0; i < connections; i++) {
             wait[i] = (struct pollfd){.fd = all[i].fd, .events = silent ? 0 : POLLIN};
@@ -114,8 +127,9 @@ int main(int argc, char **argv) {
                     drop(i);
                     continue;
                 }
-                for (; all[i].to + script[1] <= pieceMax && due < allowed && !(script[3] && all[i].rounds >= script[3]); due++) compose(i);
-                if (!all[i].to && due < allowed) compose(i), due++;
+                double price = rate > 0;
+                for (; all[i].to + script[1] <= pieceMax && credit >= 1 && !(script[3] && all[i].rounds >= script[3]); credit -= price) compose(i);
+                if (!all[i].to && credit >= 1) compose(i), credit -= price;
             }
             if (all[i].from < all[i].to) {
                 size_t left = all[i].to - all[i].from;
@@ -131,7 +145,6 @@ int main(int argc, char **argv) {
         }
         if (idle) poll(wait, connections, rate > 0 || ended ? 1 : 100);
     }
-    printf("{\"sent\":%llu,\"received\":%llu,\"rounds\":%llu,\"opened\":%llu,\"ended\":%llu,\"seconds\":%.3f}\n", (unsigned long long)sent,
-           (unsigned long long)received, (unsigned long long)rounds, (unsigned long long)opened, (unsigned long long)ended, (now() - began) / 1e9);
+    report(began);
     return 0;
 }

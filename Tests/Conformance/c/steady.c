@@ -1,7 +1,7 @@
 // A well-behaved HTTP/2 client: C connections, one request at a time on each, together R per second by the clock (latency counts from
 // when each was due). One line of JSON on stdout.
 //
-//   steady PORT BLOCK -c CONNECTIONS -r RATE -d SECONDS
+//   steady ADDRESS:PORT BLOCK -c CONNECTIONS -r RATE -d SECONDS
 //
 // BLOCK is a file with the header block of the request; it must not touch the dynamic table.
 #define _GNU_SOURCE
@@ -41,10 +41,11 @@ static void say(int i, int type, int flags, uint32_t stream, const void *payload
     if (send(all[i].fd, frame, 9 + count, MSG_NOSIGNAL) != (ssize_t)(9 + count)) errors++;
 }
 
-static void dial(int i, int port) {
+static struct sockaddr_in to = {.sin_family = AF_INET};
+
+static void dial(int i) {
     static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     static const unsigned char settings[] = {0, 4, 0x7f, 255, 255, 255}, window[] = {0x7f, 255, 0, 0};
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int one = 1;
     all[i].fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (connect(all[i].fd, (void *)&to, sizeof to)) perror("steady"), exit(1);
@@ -101,9 +102,14 @@ int main(int argc, char **argv) {
         }
     FILE *file = argc - optind == 2 ? fopen(argv[optind + 1], "rb") : NULL;
     if (!file || connections < 1 || connections > connectionsMax || !(blockBytes = fread(block, 1, sizeof block, file))) return 64;
+    char *colon = strchr(argv[optind], ':');
+    if (!colon) return 64;
+    *colon = 0;
+    to.sin_port = htons(atoi(colon + 1));
+    if (inet_pton(AF_INET, argv[optind], &to.sin_addr) != 1) return 64;
     latency = malloc(sizeof *latency * (size_t)(rate * seconds + 2 * connections));
     struct pollfd wait[connectionsMax];
-    for (int i = 0; i < connections; i++) dial(i, atoi(argv[optind])), wait[i] = (struct pollfd){.fd = all[i].fd, .events = POLLIN};
+    for (int i = 0; i < connections; i++) dial(i), wait[i] = (struct pollfd){.fd = all[i].fd, .events = POLLIN};
     uint64_t began = now(), asked = 0, total = rate * seconds, open = 0, late = 0;
     while (asked < total || open) {
         uint64_t time = now(), due = began + asked * 1e9 / rate;
@@ -128,7 +134,7 @@ int main(int argc, char **argv) {
             if (!hear(i)) { // a connection that ends under it counts, and another takes its place
                 errors++, all[i].due = 0;
                 close(all[i].fd);
-                dial(i, atoi(argv[optind]));
+                dial(i);
                 wait[i].fd = all[i].fd;
             }
             if (waited && !all[i].due) open--;
