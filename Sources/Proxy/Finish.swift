@@ -1,3 +1,4 @@
+import CLinux
 import EventLoop
 import Glibc
 import HTTPCodec
@@ -54,7 +55,12 @@ extension Worker {
         guard mayRest, upstream.pointee.pool != nobody, !upstream.pointee.hasEnded, !upstream.pointee.isBroken,
             upstream.pointee.input.isEmpty, upstream.pointee.output.isEmpty, drainUntil == nil, budget.pointee.isPresent,
             Int(budget.pointee.idleUpstreams) < limits.idleUpstreamsPerPodMax
-        else { return isCutOff ? endBehindOutput(upstream, index, resets: exchange.pointee.resetCode != .noError) : drop(upstream, index) }
+        else {
+            if isCutOff { return endBehindOutput(upstream, index, resets: exchange.pointee.resetCode != .noError) }
+            // As in `streamAborted`: who has a thousand connections opened and closed shall not leave a thousand ports at rest.
+            if upstream.pointee.isApart { clinux_reset_on_close(upstream.pointee.descriptor) }
+            return drop(upstream, index)
+        }
         upstream.pointee.stage = .idle
         upstream.pointee.restingSince = now
         budget.pointee.idleUpstreams += 1
