@@ -2,7 +2,7 @@
 
 One worker, alone on its core. A well-behaved HTTP/2 client asks 400 times a second over four connections of its own, now as a
 neighbour of the attacker in its pod, now from another pod. Its p99 under attack must stay within twice what it is without, or what the attack's debt allows, each
-the median of slices taken in turn.
+the median of slices taken in turn; in the short form also within a scheduler's tick.
 
 The proxy has real-time priority there: a busy one would otherwise be put off by whatever else the machine does more often than one that
 mostly sleeps. Client and server have it on the other core; the attacker, and the server it asks for, have idle priority there. The kernel's
@@ -43,6 +43,9 @@ SLICE_SECONDS = 1.0
 SOAK_SECONDS = 30
 #: Listeners are pods. The attacker is in the first.
 SAME_POD, OTHER_POD = 0, 1
+#: Below a scheduler's tick (250 Hz) a slice of a second on a kernel without preemption says as much of the machine as of the proxy: one system
+#: call of another process that lasts is felt so. The half minute is judged by the factor alone.
+TICK_MICROSECONDS = 4_000
 #: How much the proxy's resident memory may grow under any attack, bytes.
 MEMORY_MAX = 64 << 20
 
@@ -224,9 +227,10 @@ class Figures:
     memory: int = 0
     report: dict = None
 
-    def holds(self, factor):
-        """No p99 under attack is more than so many times that of the slowest control."""
-        return max(map(statistics.median, (self.same, self.other))) <= factor * max(map(statistics.median, (self.alone, self.sink, self.beside)))
+    def holds(self, factor, least):
+        """No p99 under attack is more than so many times that of the slowest control, or than what can be told apart."""
+        allowed = factor * max(map(statistics.median, (self.alone, self.sink, self.beside)))
+        return max(map(statistics.median, (self.same, self.other))) <= max(allowed, least)
 
     def __str__(self):
         p99 = ", ".join(f"{each} {statistics.median(getattr(self, each)):.0f}" for each in ("alone", "sink", "beside", "same", "other"))
@@ -278,7 +282,7 @@ def hold_long(proxy, name, resident):
     return figures
 
 
-def withstands(proxy, name, attack_once):
+def withstands(proxy, name, attack_once, least=0):
     """At most two repeats: the machine may be disturbed by others, the proxy may not."""
     answers(proxy)
     before, resident, tries = faults(proxy), proxy.resident(), []
@@ -287,7 +291,7 @@ def withstands(proxy, name, attack_once):
         print(f"{name}: {tries[-1]}")
         assert tries[-1].report["rounds"] > 0, f"no attack: {tries[-1]}"
         assert tries[-1].memory < MEMORY_MAX, f"memory grows: {tries[-1]}"
-        if tries[-1].holds(ATTACKS[name].factor):
+        if tries[-1].holds(ATTACKS[name].factor, least):
             break
     else:
         pytest.fail(f"p99 of the well-behaved client under {name}: {'; '.join(map(str, tries))}")
@@ -300,7 +304,7 @@ def withstands(proxy, name, attack_once):
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_attack_is_not_felt_elsewhere(scene, name):
-    withstands(scene, name, hold)
+    withstands(scene, name, hold, least=TICK_MICROSECONDS)
 
 
 @pytest.mark.soak
