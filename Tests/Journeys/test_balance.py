@@ -210,7 +210,7 @@ def test_a_health_check_finds_what_no_request_has_found(market):
 
 
 def test_a_rolling_update_loses_no_request(fresh):
-    """A Deployment of three is replaced pod by pod while 10,000 GETs and PUTs pass: each new pod is ready before an old one is told to end, which
+    """A Deployment of three is replaced pod by pod while 10,000 GETs and PUTs and more pass: each new pod is ready before an old one is told to end, which
     it does up to two seconds later. The service's clients see nothing of it."""
     shop = fresh(start=False)
     names = itertools.count(1)
@@ -225,16 +225,14 @@ def test_a_rolling_update_loses_no_request(fresh):
     publish()
     shop.start()
     address = shop.address("depot")
-    left, lock, results, served = [10_000], threading.Lock(), Counter(), Counter()
+    is_over, lock, results, served = threading.Event(), threading.Lock(), Counter(), Counter()
 
     def client(seed):
         chance = random.Random(seed)
         with Client(shop.web, address, 80) as connection:
             while True:
-                with lock:
-                    if left[0] == 0:
-                        return
-                    left[0] -= 1
+                if is_over.is_set() and results.total() >= 10_000:
+                    return
                 if chance.random() < 0.5:
                     reply = connection.get("/")
                 else:
@@ -249,10 +247,11 @@ def test_a_rolling_update_loses_no_request(fresh):
     ended = []
     for pod, server in old:
         fresh_one = replica()
-        shop.nodes[0].weft.wait_ready([fresh_one[0].name] if fresh_one[0].node is shop.nodes[0] else [])
+        shop.apply()
+        fresh_one[0].node.weft.wait_ready([fresh_one[0].name])
         current.append(fresh_one)
         publish()
-        eventually(lambda name=fresh_one[0].name: served[name] > 0 or not any(caller.is_alive() for caller in callers), what="the new one serves")
+        eventually(lambda name=fresh_one[0].name: served[name] > 0, what="the new one serves")
         # The pod is told to end at the moment in which its endpoint becomes terminating, as by the kubelet.
         pod.terminating = True
         publish()
@@ -261,7 +260,8 @@ def test_a_rolling_update_loses_no_request(fresh):
         eventually(lambda: server.poll() is not None, within=10, what="it has ended")
         current.remove((pod, server))
         publish()
+    is_over.set()
     for caller in callers:
         caller.join(120)
-    assert results == Counter({200: 10_000}), results
+    assert set(results) == {200} and results[200] >= 10_000, results
     assert all(served[pod.name] > 0 for pod, _ in [*old, *current]), served
