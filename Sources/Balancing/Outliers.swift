@@ -66,7 +66,7 @@ public enum Outliers {
     public static func isPanic(fit: Int, of count: Int, percent: UInt8) -> Bool { count > 0 && fit * 100 < count * Int(percent) }
 
     /// The share, in 65,536ths, of a tier's requests that goes to the next tiers, for want of fit endpoints. Three in ten may fail before the
-    /// others have more than they can bear (Envoy's overprovisioning factor of 1.4).
+    /// others have more than they can bear (Envoy's overprovisioning factor of 1.4). Both counts are in any one unit.
     public static func spill(fit: Int, of count: Int) -> UInt32 {
         guard count > 0 else { return 65_536 }
         let kept = min(65_536, fit * 65_536 * 14 / (count * 10))

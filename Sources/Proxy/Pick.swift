@@ -51,7 +51,7 @@ extension Worker {
         if policy.healthCheck != nil { noteUse(service, connection) }
         if let tried = exchange.pointee.tried { return pickAnother(service, policy, exchange, isIPv4: isIPv4, tried: tried, mayRepeat: mayRepeat) }
         if exchange.pointee.hash != 0 { return pickHashed(service, exchange.pointee.hash, isIPv4: isIPv4, tried: nil) }
-        let part = familyPart(service, tierPart(service), isIPv4: isIPv4)
+        let part = familyPart(service, tierPart(service, isIPv4: isIPv4), isIPv4: isIPv4)
         let choice = EndpointChoice(service, part, tables, milliseconds: milliseconds)
         let place: Int? = switch policy.algorithm {
         case .leastRequests, .ringHash, .maglev: Choice.leastRequests(choice, using: &random)
@@ -63,16 +63,20 @@ extension Worker {
         return part.count < service.readyCount ? orFarther(service, part.lowerBound + place, part, isIPv4: isIPv4) : part.lowerBound + place
     }
 
-    /// A second try: wherever, but not where the first has failed.
+    /// A second try: not where the first has failed, and rather in a farther tier than in the same, for it may be all of that one that is gone.
     private mutating func pickAnother(
         _ service: ServiceDestination, _ policy: PolicyView, _ exchange: ExchangePlace, isIPv4: Bool, tried: EndpointAddress, mayRepeat: Bool
     ) -> Int? {
         if exchange.pointee.hash != 0, let place = pickHashed(service, exchange.pointee.hash, isIPv4: isIPv4, tried: tried) { return place }
-        let near = familyPart(service, tierPart(service), isIPv4: isIPv4)
+        let far = service.port.firstTierCount < service.readyCount ? service.port.firstTierCount..<service.readyCount : 0..<service.readyCount
+        let wasNear = service.port.place(of: tried.address, port: tried.port).map { $0 < service.port.firstTierCount } ?? false
+        let near = familyPart(service, wasNear ? far : tierPart(service, isIPv4: isIPv4), isIPv4: isIPv4)
         let all = familyPart(service, 0..<service.readyCount, isIPv4: isIPv4)
         let measure: Choice.Measure = policy.algorithm == .peakEWMA ? .cost : .inFlight
         let nearChoice = EndpointChoice(service, near, tables, milliseconds: milliseconds, tried: tried)
-        if let place = Choice.carefully(nearChoice, by: measure, using: &random) { return near.lowerBound + place }
+        if let place = Choice.carefully(nearChoice, by: measure, using: &random), near == all || !nearChoice.load(at: place).isAvoided {
+            return near.lowerBound + place
+        }
         let choice = EndpointChoice(service, all, tables, milliseconds: milliseconds, tried: tried)
         if near != all, let place = Choice.carefully(choice, by: measure, using: &random) { return all.lowerBound + place }
         return mayRepeat && !all.isEmpty ? all.lowerBound : nil
@@ -90,17 +94,17 @@ extension Worker {
 
     /// The tier that a request goes to: the nearest, but for the share that its unfit endpoints leave to the next ones.
     @inline(__always)
-    private mutating func tierPart(_ service: ServiceDestination) -> Range<Int> {
+    private mutating func tierPart(_ service: ServiceDestination, isIPv4: Bool) -> Range<Int> {
         let ready = service.readyCount, first = service.port.firstTierCount
-        return first >= ready ? 0..<ready : nearTier(service, first, ready)
+        return first >= ready ? 0..<ready : nearTier(service, first, ready, isIPv4: isIPv4)
     }
 
-    private mutating func nearTier(_ service: ServiceDestination, _ first: Int, _ ready: Int) -> Range<Int> {
+    private mutating func nearTier(_ service: ServiceDestination, _ first: Int, _ ready: Int, isIPv4: Bool) -> Range<Int> {
         let state = service.portState
         let chance = random.next()
-        if UInt32(truncatingIfNeeded: chance & 0xffff) >= state.spill(ofTier: 0) { return 0..<first }
+        if UInt32(truncatingIfNeeded: chance & 0xffff) >= state.spill(ofTier: 0, isIPv4: isIPv4) { return 0..<first }
         let second = first + service.port.secondTierCount
-        return second >= ready || UInt32(truncatingIfNeeded: chance >> 16 & 0xffff) >= state.spill(ofTier: 1) ? first..<second : second..<ready
+        return second >= ready || UInt32(truncatingIfNeeded: chance >> 16 & 0xffff) >= state.spill(ofTier: 1, isIPv4: isIPv4) ? first..<second : second..<ready
     }
 
     /// The endpoint chosen, or one of all if it has much more to do than that one.

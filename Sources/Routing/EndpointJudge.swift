@@ -57,7 +57,7 @@ public struct EndpointJudge: Sendable {
     /// - Parameter now: milliseconds.
     public mutating func look(_ tables: TablesView, _ states: EndpointStates, now: UInt64) -> [Ruling] {
         rulings = []
-        if tables.generation != seenGeneration { tablesChanged(tables, states) }
+        if tables.generation != seenGeneration { tablesChanged(tables, states, now: now) }
         for bucket in states.takeUrgent() {
             tables.eachPort(inBucket: bucket) { judgeFailuresInARow(of: $0, bucket, now: now) }
         }
@@ -70,7 +70,10 @@ public struct EndpointJudge: Sendable {
         for (slot, held) in ejected where held.until <= now { takeBack(slot, held.bucket, tables, states, now: now) }
         if !states.warming.isEmpty {
             let moment = UInt32(truncatingIfNeeded: now)
+            let buckets = Set(states.warming.map { states.bucket(of: $0) })
             states.warming.removeAll { states.state($0).coolDown(at: moment) }
+            // What they bear grows, and with it what stays in their tier.
+            for bucket in buckets { tables.eachPort(inBucket: bucket) { if $0.port.firstTierCount < $0.readyCount { settle($0, now: now) } } }
         }
         return rulings
     }
@@ -89,7 +92,7 @@ public struct EndpointJudge: Sendable {
             unwell[slot] = bucket
         }
         rule(isWell ? .well : .unwell, port, place)
-        settle(port)
+        settle(port, now: now)
         return rulings
     }
 
@@ -136,7 +139,7 @@ public struct EndpointJudge: Sendable {
         record.pointee.ejectedUntil = now + milliseconds
         ejected[port.slot(at: place)] = (bucket, now + milliseconds)
         rule(.ejected(reason, milliseconds: milliseconds), port, place)
-        settle(port)
+        settle(port, now: now)
     }
 
     private mutating func takeBack(_ slot: UInt32, _ bucket: Int, _ tables: TablesView, _ states: EndpointStates, now: UInt64) {
@@ -148,7 +151,7 @@ public struct EndpointJudge: Sendable {
         state.failuresInARow.pointee.store(UInt32(max(1, state.consecutiveFailuresMax) - 1), ordering: .relaxed)
         warmUp(slot, port, states, now: now)
         rule(.returned, port, place)
-        settle(port)
+        settle(port, now: now)
     }
 
     private func warmUp(_ slot: UInt32, _ port: ServiceDestination, _ states: EndpointStates, now: UInt64) {
@@ -159,8 +162,9 @@ public struct EndpointJudge: Sendable {
 
     // MARK: What follows for the port
 
-    /// Tells the workers: who is avoided, and how much of a tier's requests goes farther.
-    private func settle(_ port: ServiceDestination) {
+    /// Tells the workers: who is avoided, and how much of a tier's requests goes farther. Who warms up bears as much of its share as it takes: a zone
+    /// whose endpoints all return at once does not get all of its requests at once.
+    private func settle(_ port: ServiceDestination, now: UInt64) {
         let policy = port.service.policy
         func isOut(_ place: Int) -> Bool {
             let record = port.state(at: place).record.pointee
@@ -176,16 +180,32 @@ public struct EndpointJudge: Sendable {
         }
         let first = port.port.firstTierCount, second = port.port.secondTierCount
         guard first < count else { return }
-        for (tier, places) in [0..<first, first..<(first + second)].enumerated() {
-            func fit(_ places: Range<Int>) -> Int { places.reduce(0) { $0 + (isOut($1) ? 0 : 1) } }
-            // To where nobody is fit nothing goes.
-            let staysHere = isPanic || places.isEmpty || fit(places.upperBound..<count) == 0
-            port.portState.setSpill(ofTier: tier, staysHere ? 0 : Outliers.spill(fit: fit(places), of: places.count))
+        for isIPv4 in [true, false] {
+            for (tier, places) in [0..<first, first..<(first + second)].enumerated() {
+                func fit(_ places: [Int]) -> Int {
+                    places.reduce(0) { sum, place in
+                        let state = port.state(at: place)
+                        if isOut(place) { return sum }
+                        return sum + (state.load.isWarming ? Int(state.warmth(at: UInt32(truncatingIfNeeded: now))) : 65_536)
+                    }
+                }
+                // A request uses endpoints of its own family; the same pod's other address says nothing about this one.
+                let here = ofFamily(places, isIPv4, port), farther = ofFamily(places.upperBound..<count, isIPv4, port)
+                // To where nobody is fit nothing goes.
+                let staysHere = isPanic || here.isEmpty || fit(farther) == 0
+                port.portState.setSpill(ofTier: tier, isIPv4: isIPv4, staysHere ? 0 : Outliers.spill(fit: fit(here), of: here.count * 65_536))
+            }
         }
     }
 
+    /// Places of one family; all of them where there are none of it.
+    private func ofFamily(_ places: Range<Int>, _ isIPv4: Bool, _ port: ServiceDestination) -> [Int] {
+        let own = places.filter { port.endpoint(at: $0).address.isIPv4 == isIPv4 }
+        return own.isEmpty ? Array(places) : own
+    }
+
     /// Who is out stays out, but shares have changed; and who has gone is nobody's any more.
-    private mutating func tablesChanged(_ tables: TablesView, _ states: EndpointStates) {
+    private mutating func tablesChanged(_ tables: TablesView, _ states: EndpointStates, now: UInt64) {
         seenGeneration = tables.generation
         latencyBuckets = []
         for bucket in 0..<Limits.bucketsPerFamily {
@@ -195,7 +215,7 @@ public struct EndpointJudge: Sendable {
         for slot in gone { ejected[slot] = nil }
         let goneUnwell = unwell.filter { find($0.key, $0.value, tables) == nil }.map(\.key)
         for slot in goneUnwell { unwell[slot] = nil }
-        for bucket in Set(ejected.values.map(\.bucket) + unwell.values) { tables.eachPort(inBucket: bucket) { settle($0) } }
+        for bucket in Set(ejected.values.map(\.bucket) + unwell.values) { tables.eachPort(inBucket: bucket) { settle($0, now: now) } }
     }
 
     private func find(_ slot: UInt32, _ bucket: Int, _ tables: TablesView) -> (ServiceDestination, Int)? {

@@ -179,8 +179,8 @@ public enum EjectionReason: UInt8, Sendable, CaseIterable {
 /// What is exact over all workers about one port of a service, in a line like its endpoints'.
 ///
 ///      0  requests in flight on its endpoints, where hashing wants to know      8  turns taken (round robin)
-///     16  shares of the first tier and of the second that spill                24  who has used it last, and when
-///     32  … 63: free
+///     16  shares of the first tier and of the second that spill, of IPv4       24  who has used it last, and when
+///     32  the same of IPv6                                                     40  … 63: free
 public struct PortState: @unchecked Sendable {
     @usableFromInline let line: UnsafeMutableRawPointer
 
@@ -198,11 +198,14 @@ public struct PortState: @unchecked Sendable {
     /// The next turn's number.
     @inlinable public func takeTurn() -> UInt64 { word(8, UInt64.self).pointee.wrappingAdd(1, ordering: .relaxed).oldValue }
 
-    /// The share of requests that does not stay in a tier (0 or 1), in 65,536ths.
-    @inlinable public func spill(ofTier tier: Int) -> UInt32 { word(16 + tier * 4, UInt32.self).pointee.load(ordering: .relaxed) }
+    /// The share of a family's requests that does not stay in a tier (0 or 1), in 65,536ths.
+    @inlinable
+    public func spill(ofTier tier: Int, isIPv4: Bool) -> UInt32 {
+        word((isIPv4 ? 16 : 32) + tier * 4, UInt32.self).pointee.load(ordering: .relaxed)
+    }
 
-    func setSpill(ofTier tier: Int, _ share: UInt32) {
-        let place = word(16 + tier * 4, UInt32.self)
+    func setSpill(ofTier tier: Int, isIPv4: Bool, _ share: UInt32) {
+        let place = word((isIPv4 ? 16 : 32) + tier * 4, UInt32.self)
         if place.pointee.load(ordering: .relaxed) != share { place.pointee.store(share, ordering: .relaxed) }
     }
 

@@ -78,6 +78,8 @@ public final class EndpointStates: @unchecked Sendable {
 
     // MARK: The control thread's side
 
+    func bucket(of slot: UInt32) -> Int { Int(buckets[Int(slot)]) }
+
     /// Buckets with failures since the last call.
     public func takeFailed() -> [Int] { take(0) }
 
