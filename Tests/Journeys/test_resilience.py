@@ -12,7 +12,6 @@ import pytest
 
 from http1 import Backend, Client, ok
 from mesh import eventually
-from shop import HTTP
 
 PORTS = itertools.count(21000)
 
@@ -184,7 +183,7 @@ def test_an_outage_three_hops_away_costs_hardly_more_than_its_requests(stage):
         def user(number):
             with Client(stage.web, first_address, 80) as client:
                 while time.monotonic() - begun < 6:
-                    assert client.get().status == 503
+                    assert client.get().status in (502, 503)
                     sent[number] += 1
         threads = [threading.Thread(target=user, args=(number,)) for number in range(20)]
         for thread in threads:
