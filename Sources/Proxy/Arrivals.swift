@@ -68,8 +68,9 @@ extension Worker {
         guard wire == .weft else { return .refused(.notConnect) }
         guard count > 0 else { return .refused(.missingDestination) }
         guard count == 1, let destination = WireDestination(text) else { return .refused(.malformedDestination) }
-        if head.method == .connect {
-            guard destination.spoken == .http1 else { return .refused(.malformedDestination) }
+        // An application's own CONNECT is a request like any other.
+        if destination.spoken == .bridge {
+            guard head.method == .connect else { return .refused(.malformedDestination) }
             return tunnel(to: head.authority.of(bytes), connection, isHTTP: true)
         }
         return WeftPorts.isInPods(destination.port) ? .refused(.ownPort) : .request(destination)

@@ -20,7 +20,7 @@ extension Worker {
         var refusal: HTTP2Refusal?
         // What a bridge leads to another Weft proxy is HTTP that no stream could bring (an upgrade): said to be so, it is judged there as what it is.
         let isHTTP = exchange.pointee.account.isBridge && !session.pointee.isForeign
-        let destination = isHTTP ? DestinationText(port: exchange.pointee.target.port, protocol: WireDestination.Spoken.http1.name) : DestinationText()
+        let destination = isHTTP ? DestinationText(port: exchange.pointee.target.port, protocol: WireDestination.Spoken.bridge.name) : DestinationText()
         authority.withBytes { text in
             destination.withBytes { destination in
                 do throws(HTTP2Refusal) {

@@ -7,6 +7,8 @@ public struct WireDestination: Equatable, Sendable {
     /// What the connection to the application shall speak, as far as the calling side knows.
     public enum Spoken: UInt8, Sendable, CaseIterable {
         case http1, http2, grpc
+        /// HTTP/1.1 in a connection of its own, which a CONNECT stream brings: what no stream can say (an upgrade to anything but WebSocket).
+        case bridge
 
         /// As it stands in the field.
         public var name: StaticString {
@@ -14,6 +16,7 @@ public struct WireDestination: Equatable, Sendable {
             case .http1: "http1"
             case .http2: "http2"
             case .grpc: "grpc"
+            case .bridge: "bridge"
             }
         }
     }
@@ -39,6 +42,8 @@ public struct WireDestination: Equatable, Sendable {
             spoken = .http2
         } else if Spoken.grpc.name.isSpelled(by: rest) {
             spoken = .grpc
+        } else if Spoken.bridge.name.isSpelled(by: rest) {
+            spoken = .bridge
         } else {
             return nil
         }

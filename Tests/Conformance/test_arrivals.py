@@ -103,7 +103,7 @@ def test_the_door_is_no_relay(door, protocol, authority, status, reason):
 
 
 @pytest.mark.parametrize("destination, status, reason", [
-    ("http2", 400, "malformed_destination"), ("grpc", 400, "malformed_destination"), ("http1", 403, "own_port"),
+    ("bridge", 403, "own_port"), ("tunnel", 400, "malformed_destination"),
 ])
 def test_http_in_a_tunnel_between_weft_nodes_is_no_way_round(door, destination, status, reason):
     """What a Weft proxy says of a CONNECT opens nothing that the CONNECT itself would not."""

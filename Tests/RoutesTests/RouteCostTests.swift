@@ -91,7 +91,7 @@ import Testing
         let state = MeshState(nodeName: "n", services: services, routes: routes)
         let written = try clock.measure { images = try writer.update(state).shards }
         let bytes = images.filter { $0.id.family == .routes }.reduce(0) { $0 + $1.bytes.count }
-        var builder = TablesBuilder(states: EndpointStates(capacity: 64))
+        var builder = TablesBuilder(states: EndpointStates())
         var tables: Tables?
         let mapped = try clock.measure {
             for image in images { builder.stage(image.id, try ShardMemory(copying: image.bytes)) }

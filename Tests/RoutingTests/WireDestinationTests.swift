@@ -7,7 +7,7 @@ import Routing
     private func target(_ text: [UInt8]) -> TunnelTarget { text.withUnsafeBytes { TunnelTarget(authority: $0) } }
     private func target(_ text: String) -> TunnelTarget { target(Array(text.utf8)) }
 
-    @Test(arguments: [(80, .http1), (1, .http2), (65_535, .grpc)] as [(UInt16, WireDestination.Spoken)])
+    @Test(arguments: [(80, .http1), (1, .http2), (65_535, .grpc), (8_080, .bridge)] as [(UInt16, WireDestination.Spoken)])
     func whatIsWrittenIsRead(_ port: UInt16, _ spoken: WireDestination.Spoken) {
         #expect(read(Array("\(port);\(spoken.name)".utf8)) == WireDestination(port: port, spoken: spoken))
     }

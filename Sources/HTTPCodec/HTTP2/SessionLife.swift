@@ -42,12 +42,14 @@ extension SessionState {
     /// Gives up to `most` streams up, the library's part of them included, as if their peer had reset them: that is the one way to have the library
     /// forget a stream without a word to anybody.
     /// - Returns: whether none is left that could be given up like that.
-    mutating func dismantle(_ most: Int) -> Bool {
-        guard isServer, !isLibraryDead else { return true }
-        endFrame()
+    ///
+    /// By pointer: the library's callbacks change this very state while it is fed, and what is asked afterwards must be read again.
+    static func dismantle(_ state: UnsafeMutablePointer<SessionState>, _ most: Int) -> Bool {
+        guard state.pointee.isServer, !state.pointee.isLibraryDead else { return true }
+        state.pointee.endFrame()
         var rest = most
-        while let record = records {
-            if let told = takeClosed() { free(told); continue }
+        while let record = state.pointee.records {
+            if let told = state.pointee.takeClosed() { state.pointee.free(told); continue }
             guard rest > 0 else { return false }
             rest &-= 1
             let id = UInt32(bitPattern: record.pointee.id)
@@ -55,9 +57,9 @@ extension SessionState {
             frame[2] = 4
             frame[3] = FrameType.resetStream
             for index in 0..<4 { frame[5 &+ index] = UInt8(truncatingIfNeeded: id &>> (24 &- 8 &* UInt32(index))) }
-            withUnsafeBytes(of: &frame) { feed($0.baseAddress!, 13) }
+            withUnsafeBytes(of: &frame) { state.pointee.feed($0.baseAddress!, 13) }
             // A library that has ended the connection of its own accord listens no more.
-            guard closedFirst != nil || records != record, !isLibraryDead else { return true }
+            guard state.pointee.closedFirst != nil || state.pointee.records != record, !state.pointee.isLibraryDead else { return true }
         }
         return true
     }
@@ -117,7 +119,7 @@ extension HTTP2Session {
     /// Gives up to `most` streams up, of a session that is about to go: what there is of two thousand takes a millisecond to give back. Nothing is told
     /// of them, and nothing but this may be asked of the session any more.
     /// - Returns: whether all are gone that can be given up one by one.
-    public mutating func dismantle(upTo most: Int) -> Bool { state.pointee.dismantle(most) }
+    public mutating func dismantle(upTo most: Int) -> Bool { SessionState.dismantle(state, most) }
 
     /// Why the connection was given up; nil while it was not.
     public var failure: HTTP2Fault? { state.pointee.failure }
