@@ -209,6 +209,20 @@ def test_a_health_check_finds_what_no_request_has_found(market):
     eventually(lambda: scene.many(60)[0][ill.name] > 5, within=15, what="it has requests again")
 
 
+def test_a_connection_that_can_be_made_is_enough_where_nothing_else_is_asked(market):
+    """A replica on another node stops listening while nobody calls it, and listens again."""
+    scene = market(1, 2, healthCheck={"tcp": {}, "interval": "200ms", "timeout": "150ms", "unhealthyAfter": 2, "healthyAfter": 1})
+    gone = scene.replicas[2]
+    eventually(lambda: scene.many(5) and gone.server.connections > 2, what="connections of the check")
+    refused = scene.metric("weft_endpoint_ejections_total")
+    gone.die()
+    eventually(lambda: scene.metric("weft_endpoints_unwell") >= 1, what="it is found out")
+    names, statuses = scene.many(60)
+    assert set(statuses) == {200} and gone.name not in names and scene.metric("weft_endpoint_ejections_total") == refused, (names, statuses)
+    gone.start()
+    eventually(lambda: scene.metric("weft_endpoints_unwell") == 0, what="it is well again")
+
+
 def test_a_rolling_update_loses_no_request(fresh):
     """A Deployment of three is replaced pod by pod while 10,000 GETs and PUTs and more pass: each new pod is ready before an old one is told to end, which
     it does up to two seconds later. The service's clients see nothing of it."""
