@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from guest import Guest
 from http1 import Backend, Client, ok
 from mesh import eventually
 
@@ -221,6 +222,25 @@ def test_a_connection_that_can_be_made_is_enough_where_nothing_else_is_asked(mar
     assert set(statuses) == {200} and gone.name not in names and scene.metric("weft_endpoint_ejections_total") == refused, (names, statuses)
     gone.start()
     eventually(lambda: scene.metric("weft_endpoints_unwell") == 0, what="it is well again")
+
+
+def test_a_grpc_server_says_itself_that_it_does_not_serve(fresh):
+    """gRPC's own health service, on this node and, by mutual TLS, on the other."""
+    shop = fresh(start=False)
+    shop.service("ledger", [shop.cart, shop.stock], [{"name": "grpc", "port": 50051}])
+    shop.extra["policies.yaml"] = [policy("ledger", healthCheck={"grpc": {}, "interval": "200ms", "timeout": "150ms", "unhealthyAfter": 2, "healthyAfter": 1})]
+    with Guest(shop.cart, "grpc_health.py", 50051) as near, Guest(shop.stock, "grpc_health.py", 50051) as far:
+        near.hear("serving")
+        far.hear("serving")
+        shop.start()
+        unwell = lambda: shop.nodes[0].weft.metrics().sum("weft_endpoints_unwell")  # noqa: E731
+        with Client(shop.web, shop.address("ledger"), 50051) as client:
+            client.get("/shop.Ledger/Any", method="POST")
+            for server in (near, far):
+                server.tell("not-serving")
+                eventually(lambda: unwell() >= 1, what="it is found out")
+                server.tell("serving")
+                eventually(lambda: unwell() == 0, what="it is well again")
 
 
 def test_a_rolling_update_loses_no_request(fresh):
