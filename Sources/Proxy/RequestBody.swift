@@ -109,8 +109,10 @@ extension Worker {
                 if decoder.isAtTrailers {
                     // Behind content of the same bytes, or alone: nothing else is in the piece.
                     let section = UnsafeRawBufferPointer(rebasing: rest[piece.consumed...])
-                    guard let count = try decoder.takeTrailers(section, into: &head) else { return consumed + piece.consumed }
+                    let count = try decoder.takeTrailers(section, into: &head)
+                    // Also where more is to come: what the decoder has consumed it will not see again.
                     exchange.pointee.requestBody = .verbatim(decoder)
+                    guard let count else { return consumed + piece.consumed }
                     exchange.pointee.requestPhase = .complete
                     passRequestTrailers(number, section)
                     return exchanges.find(token) == nil ? nil : consumed + piece.consumed + count
@@ -144,8 +146,9 @@ extension Worker {
             let piece = try decoder.next(rest, limits: limits.body)
             if decoder.isAtTrailers {
                 let section = UnsafeRawBufferPointer(rebasing: rest[piece.consumed...])
-                guard let count = try decoder.takeTrailers(section, into: &head) else { return consumed + piece.consumed }
+                let count = try decoder.takeTrailers(section, into: &head)
                 exchange.pointee.requestBody = .verbatim(decoder)
+                guard let count else { return consumed + piece.consumed }
                 exchange.pointee.requestIsEnded = true
                 copyContent(exchange, UnsafeRawBufferPointer(start: nil, count: 0), ends: true)
                 guard head.fieldCount == 0 || holdTrailers(exchange, section) else { throw .trailersTooLarge }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 import shutil
 import signal
 import time
@@ -19,6 +20,8 @@ class Ledger:
     def __init__(self, name):
         DIRECTORY.mkdir(exist_ok=True)
         self.path = DIRECTORY / f"{name}.json"
+        #: Clients of a test open sockets, and servers start, on threads of their own.
+        self.saving = threading.Lock()
         if self.path.exists():
             raise RuntimeError(f"a world called {name} runs already (process {json.loads(self.path.read_text())['owner']}): end it first")
         self.state = {"owner": os.getpid(), "started": start_time(os.getpid()), "namespaces": [], "cgroups": [], "pins": [], "directories": [], "processes": []}
@@ -26,8 +29,9 @@ class Ledger:
 
     def _save(self):
         draft = self.path.with_suffix(".draft")
-        draft.write_text(json.dumps(self.state))
-        draft.rename(self.path)
+        with self.saving:
+            draft.write_text(json.dumps(self.state))
+            draft.rename(self.path)
 
     def note(self, kind, what):
         """Remember something of `kind` that is about to exist."""
