@@ -102,5 +102,5 @@ ATTACKS = {
     "a header block, octet by octet": Attack(
         frame(CONTINUATION, 0, 1, b"\x82"), HELLO + frame(HEADERS, END_STREAM, 1, request()), step=0, options=("-r", "2000", "-c", "200"),
         fault="continuation_flood"),
-    "every stream held": Attack(HELD, options=("-r", "4000"), fault="rapid_reset", factor=3),  # 2.2 in the attacker's pod, 0.9 in another
+    "every stream held": Attack(HELD, options=("-r", "4000"), fault="rapid_reset"),
 }
